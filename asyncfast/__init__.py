@@ -1,0 +1,106 @@
+"""asyncfast: a fast, exact event loop for asyncio.
+
+Run a program on it with one line::
+
+    asyncfast.run(main())
+
+or give :func:`new_event_loop` to whatever takes a loop factory, or call
+:func:`install` before an unchanged program starts its own loop.
+"""
+
+import asyncio as _asyncio
+import sys as _sys
+
+from ._core import libuv_version
+from ._version import __version__
+from .loop import Loop, new_event_loop
+
+__all__ = [
+    "EventLoopPolicy",
+    "Loop",
+    "__version__",
+    "install",
+    "libuv_version",
+    "new_event_loop",
+    "run",
+]
+
+if _sys.version_info >= (3, 16):
+    __all__.remove("EventLoopPolicy")
+
+
+def run(main, *, loop_factory=new_event_loop, debug=None):
+    """Run a coroutine on asyncfast and return its result.
+
+    As :func:`asyncio.run`: makes a loop, runs *main*, cancels the tasks that
+    are left, shuts asynchronous generators and the default executor down, and
+    closes the loop.
+
+    *loop_factory* makes the loop; *debug* turns asyncio's debug mode on or
+    off, None leaves it to PYTHONASYNCIODEBUG and -X dev.
+
+    Raises what *main* raises, RuntimeError if a loop is running already in
+    this thread, ValueError or TypeError if *main* is no coroutine.
+    """
+    if _sys.version_info >= (3, 12):
+        return _asyncio.run(main, loop_factory=loop_factory, debug=debug)
+    if _sys.version_info >= (3, 11):
+        return _run_with_runner(main, loop_factory, debug)
+    return _run_without_runner(main, loop_factory, debug)
+
+
+def _run_with_runner(main, loop_factory, debug):
+    if _asyncio._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    with _asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+        return runner.run(main)
+
+
+def _run_without_runner(main, loop_factory, debug):
+    """CPython 3.10's asyncio.run() with a loop of our own."""
+    from asyncio.runners import _cancel_all_tasks
+
+    if _asyncio._get_running_loop() is not None:
+        raise RuntimeError("asyncio.run() cannot be called from a running event loop")
+    if not _asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    loop = loop_factory()
+    try:
+        _asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            _cancel_all_tasks(loop)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            _asyncio.set_event_loop(None)
+            loop.close()
+
+
+def install():
+    """Make asyncfast the loop of every program part that asks asyncio for one.
+
+    Sets the event loop policy, so that asyncio.run() and
+    asyncio.new_event_loop() use asyncfast. Raises RuntimeError on CPython 3.16
+    and newer, which have no policies: pass ``loop_factory`` there.
+    """
+    if _sys.version_info >= (3, 16):
+        raise RuntimeError(
+            "this Python has no event loop policies: use asyncfast.run(main()) "
+            "or asyncio.run(main(), loop_factory=asyncfast.new_event_loop)"
+        )
+    from .policy import EventLoopPolicy, set_policy
+
+    set_policy(EventLoopPolicy())
+
+
+def __getattr__(name):
+    # Loaded on demand: merely touching policies warns from CPython 3.14 on.
+    if name == "EventLoopPolicy" and _sys.version_info < (3, 16):
+        from .policy import EventLoopPolicy
+
+        return EventLoopPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,109 @@
+"""``python -m asyncfast PROGRAM [ARGS]``: run an unchanged program.
+
+The program finds asyncfast wherever it asks asyncio for a loop; its arguments,
+its exit code and its tracebacks are those it has without asyncfast.
+"""
+
+import argparse
+import asyncio
+import builtins
+import importlib.machinery
+import io
+import os
+import platform
+import runpy
+import sys
+import types
+
+import asyncfast
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m asyncfast",
+        description="Run a Python program on the asyncfast event loop.",
+        usage="%(prog)s [-h] [--version] (PROGRAM | -m MODULE) [ARGS ...]",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"asyncfast {asyncfast.__version__}, "
+        f"libuv {asyncfast.libuv_version()}, "
+        f"{platform.python_implementation()} {platform.python_version()}",
+    )
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="PROGRAM is a module's name"
+    )
+    parser.add_argument("program", metavar="PROGRAM", help="a file, or a module")
+    parser.add_argument(
+        "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
+    )
+    return parser
+
+
+def _fresh_main():
+    """An empty ``__main__``, as the program would find it."""
+    module = types.ModuleType("__main__")
+    module.__builtins__ = builtins
+    sys.modules["__main__"] = module
+    return module
+
+
+def _read(path):
+    try:
+        with io.open_code(path) as file:
+            return file.read()
+    except OSError as exc:
+        # The interpreter's own words and code for a program it can't open.
+        print(
+            f"{sys.executable}: can't open file {os.path.abspath(path)!r}: "
+            f"[Errno {exc.errno}] {exc.strerror}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+
+
+def _run_file(path):
+    source = _read(path)
+    module = _fresh_main()
+    module.__file__ = path
+    module.__cached__ = None
+    module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.path.dirname(os.path.abspath(path))
+    exec(compile(source, path, "exec"), module.__dict__)
+
+
+def _run(program, is_module):
+    if is_module:
+        _fresh_main()
+        runpy._run_module_as_main(program)
+    elif os.path.isdir(program):
+        del sys.path[0]
+        runpy.run_path(program, run_name="__main__")
+    else:
+        _run_file(program)
+
+
+def _hide_own_frames(kind, exc, traceback):
+    """Show an uncaught exception's traceback from the program's first frame."""
+    own = (__file__, runpy.__file__, "<frozen runpy>")
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in own:
+        traceback = traceback.tb_next
+    sys.__excepthook__(kind, exc.with_traceback(traceback), traceback)
+
+
+def main():
+    """Run the program that the command line names, on asyncfast."""
+    options = _parser().parse_args()
+    sys.argv[:] = [options.program, *options.arguments]
+    if sys.version_info < (3, 16):
+        asyncfast.install()
+    else:
+        asyncio.EventLoop = asyncio.new_event_loop = asyncfast.new_event_loop
+    sys.excepthook = _hide_own_frames
+    _run(options.program, options.module)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Child processes: who waits for them.
+
+The processes themselves are asyncio's: ``subprocess.Popen`` behind asyncio's
+own subprocess transport. Only the waiting is the loop's: by a pidfd where the
+system has them, by a thread elsewhere; never for any child but its own.
+"""
+
+import os
+import threading
+from asyncio import unix_events
+from asyncio.log import logger
+
+__all__ = ["ChildMixin"]
+
+
+def _wait(pid):
+    """Reap a child; its return code, negative for a signal."""
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        logger.warning(
+            "child process %d exit status already read: "
+            " will report returncode 255",
+            pid,
+        )
+        return 255
+    return os.waitstatus_to_exitcode(status)
+
+
+def _open_pidfd(pid):
+    """A descriptor that becomes readable when the child exits, or None."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+class ChildMixin:
+    """The part of a loop that starts and reaps child processes."""
+
+    __slots__ = ()
+
+    async def _make_subprocess_transport(
+        self,
+        protocol,
+        args,
+        shell,
+        stdin,
+        stdout,
+        stderr,
+        bufsize,
+        extra=None,
+        **kwargs,
+    ):
+        waiter = self.create_future()
+        transport = unix_events._UnixSubprocessTransport(
+            self,
+            protocol,
+            args,
+            shell,
+            stdin,
+            stdout,
+            stderr,
+            bufsize,
+            waiter=waiter,
+            extra=extra,
+            **kwargs,
+        )
+        self._watch_child(transport)
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await transport._wait()
+            raise
+        return transport
+
+    def _watch_child(self, transport):
+        pid = transport.get_pid()
+        pidfd = _open_pidfd(pid)
+        if pidfd is not None:
+            self._add_reader(pidfd, self._reap_child, pidfd, pid, transport)
+            return
+        threading.Thread(
+            target=self._wait_for_child,
+            args=(pid, transport),
+            name=f"asyncfast-waitpid-{pid}",
+            daemon=True,
+        ).start()
+
+    def _reap_child(self, pidfd, pid, transport):
+        self._remove_reader(pidfd)
+        os.close(pidfd)
+        returncode = _wait(pid)
+        # After the callbacks for what the child wrote last.
+        self.call_soon(self.call_soon, transport._process_exited, returncode)
+
+    def _wait_for_child(self, pid, transport):
+        returncode = _wait(pid)
+        if self.is_closed():
+            logger.warning("Loop %r that handles pid %r is closed", self, pid)
+            return
+        self.call_soon_threadsafe(
+            self.call_soon, transport._process_exited, returncode
+        )

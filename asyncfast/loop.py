@@ -1,0 +1,385 @@
+"""The loop class: what runs once per loop, connection or lookup.
+
+The C core, :mod:`asyncfast._core`, does what runs per callback, timer or
+packet; everything else is inherited from the running CPython's own
+:class:`asyncio.BaseEventLoop`, so that it follows each version's semantics, or
+borrowed from its Unix event loop where BaseEventLoop leaves a gap.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+import threading
+import weakref
+from asyncio import (
+    base_events,
+    constants,
+    events,
+    format_helpers,
+    selector_events,
+    sslproto,
+    trsock,
+    unix_events,
+)
+from asyncio.log import logger
+
+from . import _core
+from .children import ChildMixin
+from .server import Server
+from .signals import SignalMixin
+
+__all__ = ["Loop", "new_event_loop"]
+
+_Selector = selector_events.BaseSelectorEventLoop
+_Unix = unix_events._UnixSelectorEventLoop
+
+# What accept() reports when the process or the system has run out.
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+os.register_at_fork(after_in_child=_core._after_fork_in_child)
+
+
+class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
+    """An asyncio event loop whose core is written in C.
+
+    It behaves as the event loop of the running CPython does, method for
+    method; see :class:`asyncio.AbstractEventLoop`. It may be subclassed, and
+    takes any attribute.
+    """
+
+    # Once per connection, file or server: asyncio's own code.
+    create_unix_connection = _Unix.create_unix_connection
+    create_unix_server = _Unix.create_unix_server
+    sock_connect = _Selector.sock_connect
+    _sock_connect = _Selector._sock_connect
+    _sock_connect_cb = _Selector._sock_connect_cb
+    _sock_write_done = _Selector._sock_write_done
+    _sock_sendfile_native = _Unix._sock_sendfile_native
+    _sock_sendfile_native_impl = _Unix._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
+    _accept_connection2 = _Selector._accept_connection2
+    _make_datagram_transport = _Selector._make_datagram_transport
+    _make_read_pipe_transport = _Unix._make_read_pipe_transport
+    _make_write_pipe_transport = _Unix._make_write_pipe_transport
+
+    def __init__(self):
+        super().__init__()
+        self._init_signals()
+        self._selector = None  # asyncio's transports look for it in their repr
+        self._transports = weakref.WeakValueDictionary()
+        self._unix_server_sockets = {}
+
+    def close(self):
+        """Close the loop; it can't be used any more.
+
+        Pending callbacks are dropped and the default executor is told to shut
+        down, without waiting for it. Does nothing the second time.
+
+        Raises RuntimeError if the loop is running.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        super().close()
+        self._shut()
+        self._close_signals()
+
+    def run_forever(self):
+        """Run until stop() is called.
+
+        Raises RuntimeError if the loop is closed, or if it or another loop is
+        running in this thread.
+        """
+        self._run_forever_setup()
+        try:
+            self._run()
+        finally:
+            self._run_forever_cleanup()
+
+    def _run_forever_setup(self):
+        if sys.version_info >= (3, 13):
+            super()._run_forever_setup()
+        else:
+            self._start_running()
+        self._start_signals()
+
+    def _start_running(self):
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        self._old_agen_hooks = sys.get_asyncgen_hooks()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(
+            firstiter=self._asyncgen_firstiter_hook,
+            finalizer=self._asyncgen_finalizer_hook,
+        )
+        events._set_running_loop(self)
+
+    def _run_forever_cleanup(self):
+        self._stop_signals()
+        if sys.version_info >= (3, 13):
+            super()._run_forever_cleanup()
+        else:
+            self._stop_running()
+
+    def _stop_running(self):
+        self._stopping = False
+        self._thread_id = None
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    # Slow paths of the C core: errors and debug mode.
+
+    def _new_handle(self, callback, args):
+        return events.Handle(callback, args, self, None)
+
+    def _report_callback_error(self, handle, exc):
+        source = format_helpers._format_callback_source(handle._callback, handle._args)
+        context = {
+            "message": f"Exception in callback {source}",
+            "exception": exc,
+            "handle": handle,
+        }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def _run_debug(self, handle):
+        try:
+            self._current_handle = handle
+            started = self.time()
+            handle._run()
+            duration = self.time() - started
+            if duration >= self.slow_callback_duration:
+                logger.warning(
+                    "Executing %s took %.3f seconds",
+                    base_events._format_handle(handle),
+                    duration,
+                )
+        finally:
+            self._current_handle = None
+
+    def _log_transport_error(self, transport, message, exc):
+        if self._debug:
+            logger.debug("%r: %s", transport, message, exc_info=exc)
+
+    if sys.version_info >= (3, 14):
+
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            """Like call_soon(), from any thread or a signal handler."""
+            self._check_closed()
+            if self._debug:
+                self._check_callback(callback, "call_soon_threadsafe")
+            handle = events._ThreadSafeHandle(callback, args, self, context)
+            if handle._source_traceback:
+                del handle._source_traceback[-1]
+            self._add_callback(handle)
+            self._write_to_self()
+            return handle
+
+    # Name lookups
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """Resolve a name; returns what :func:`socket.getaddrinfo` returns.
+
+        A literal address is answered at once, any other by libuv's threads.
+        Raises socket.gaierror.
+        """
+        if _is_literal(host, port):
+            return socket.getaddrinfo(host, port, family, type, proto, flags)
+        question = None if self._debug else _encode_question(host, port)
+        if question is None:
+            return await super().getaddrinfo(
+                host, port, family=family, type=type, proto=proto, flags=flags
+            )
+        self._check_closed()
+        sys.audit("socket.getaddrinfo", host, port, family, type, proto)
+        found = await self._lookup_address(*question, family, type, proto, flags)
+        return [
+            (_to_enum(socket.AddressFamily, f), _to_enum(socket.SocketKind, t), *rest)
+            for f, t, *rest in found
+        ]
+
+    async def getnameinfo(self, sockaddr, flags=0):
+        """The (host, service) of an address, as :func:`socket.getnameinfo`.
+
+        Raises socket.gaierror.
+        """
+        if isinstance(sockaddr, tuple):
+            answer = self._try_lookup_name(sockaddr, flags)
+            if answer is not None:
+                return await answer
+        return await super().getnameinfo(sockaddr, flags)
+
+    def _try_lookup_name(self, sockaddr, flags):
+        try:
+            return self._lookup_name(sockaddr, flags)
+        except (TypeError, OverflowError, ValueError):
+            return None  # socket.getnameinfo has the exact error
+
+    # Transports
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        context=None,
+        **timeouts,
+    ):
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            **timeouts,
+        )
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context
+        )
+        return ssl_protocol._app_transport
+
+    if sys.version_info < (3, 13):
+
+        def _start_serving(
+            self, protocol_factory, sock, sslcontext=None, server=None, *rest
+        ):
+            if type(server) is base_events.Server:
+                server.__class__ = Server
+            super()._start_serving(protocol_factory, sock, sslcontext, server, *rest)
+
+    def _stop_serving(self, sock):
+        inode = self._unix_server_sockets.pop(sock, None)
+        path = None if inode is None else sock.getsockname()
+        self._remove_reader(sock.fileno())
+        sock.close()
+        if path is not None:
+            _remove_unix_socket(path, inode)
+
+    def _accept_tls(self, arguments, conn, extra):
+        """Set a TLS connection up: a coroutine. *arguments* are those of
+        _start_serving()."""
+        factory, _, sslcontext, server, _, handshake, shutdown, context = arguments
+        timeouts = {}
+        if handshake is not None:
+            timeouts["ssl_handshake_timeout"] = handshake
+        if shutdown is not None:
+            timeouts["ssl_shutdown_timeout"] = shutdown
+        if context is not None:
+            timeouts["context"] = context.copy()
+        return self._accept_connection2(
+            factory, conn, extra, sslcontext, server, **timeouts
+        )
+
+    def _accept_failed(self, exc, sock, arguments):
+        if exc.errno not in _OUT_OF_RESOURCES:
+            self.call_exception_handler(
+                {
+                    "message": "Exception in callback of accept",
+                    "exception": exc,
+                    "socket": trsock.TransportSocket(sock),
+                }
+            )
+            return
+        self.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": exc,
+                "socket": trsock.TransportSocket(sock),
+            }
+        )
+        self._remove_reader(sock.fileno())
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._serve_again, arguments)
+
+    def _serve_again(self, arguments):
+        # The server may have been closed in the meantime.
+        if arguments[1].fileno() >= 0:
+            self._start_serving(*arguments)
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._lend_fd()
+        try:
+            return await self.sock_sendfile(
+                transp._sock, file, offset, count, fallback=False
+            )
+        finally:
+            transp._reclaim_fd()
+            transp._reset_empty_waiter()
+            if resume_reading:
+                transp.resume_reading()
+
+
+def new_event_loop():
+    """A new :class:`Loop`; a loop factory for Runner, uvicorn, anyio, ..."""
+    return Loop()
+
+
+def _remove_unix_socket(path, inode):
+    """Remove a server's socket file, unless another server has made its own
+    there since."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        logger.error(
+            "Unable to clean up listening UNIX socket %r: %r", path, exc
+        )
+
+
+def _is_literal(host, port):
+    """Can getaddrinfo() answer without asking anybody?"""
+    if not isinstance(host, str) or not (port is None or isinstance(port, int)):
+        return False
+    address, _, _ = host.partition("%")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, address)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+
+def _encode_question(host, port):
+    """Host and port as getaddrinfo(3) takes them; None for what
+    socket.getaddrinfo() had better refuse itself."""
+    if isinstance(host, str):
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            return None
+    elif host is not None:
+        return None
+    if isinstance(port, int):
+        port = str(port)
+    elif port is not None and not isinstance(port, str):
+        return None
+    if (host is None and port is None) or "\0" in f"{host}{port}":
+        return None
+    return host, port
+
+
+def _to_enum(kind, number):
+    try:
+        return kind(number)
+    except ValueError:
+        return number

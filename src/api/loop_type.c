@@ -1,0 +1,409 @@
+/* loop_type.c -- the type of the loop: life, attributes, one table of methods.
+ *
+ * Every row of the table points at a function of the room that owns the
+ * mechanism. asyncfast/loop.py derives the class that users see from this type
+ * and from asyncio.BaseEventLoop.
+ */
+#include "api/loop_type.h"
+
+#include "core/handle.h"
+#include "core/threadsafe.h"
+#include "io/dns.h"
+#include "io/io.h"
+#include "io/server.h"
+#include "io/sock.h"
+#include "io/stream.h"
+#include "io/watch.h"
+#include "os/fork.h"
+
+static int
+ring_traverse(AfRing *ring, visitproc visit, void *arg)
+{
+    for (size_t i = 0; i < ring->count; i++) {
+        Py_VISIT(af_ring_at(ring, i)->item);
+    }
+    return 0;
+}
+
+static int
+loop_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    AfLoop *loop = (AfLoop *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->current_handle);
+    Py_VISIT(loop->thread_id);
+    int err = ring_traverse(&loop->ready, visit, arg);
+    if (err == 0) {
+        err = af_timers_traverse(&loop->timers, visit, arg);
+    }
+    if (err == 0) {
+        err = af_poll_traverse(&loop->poll, visit, arg);
+    }
+    return err == 0 ? af_io_traverse(loop, visit, arg) : err;
+}
+
+static void
+loop_shut(AfLoop *loop)
+{
+    af_dns_close(loop);
+    af_loop_shut(loop);
+}
+
+static int
+loop_clear(PyObject *self)
+{
+    AfLoop *loop = (AfLoop *)self;
+    loop_shut(loop);
+    af_io_clear(loop);
+    Py_CLEAR(loop->current_handle);
+    return 0;
+}
+
+static void
+loop_dealloc(PyObject *self)
+{
+    AfLoop *loop = (AfLoop *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    af_fork_unregister(loop);
+    loop_clear(self);
+    af_io_free(loop);
+    Py_CLEAR(loop->thread_id);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Does the class of a loop override `name`? -1 with an exception. */
+static int
+type_overrides(AfState *state, PyTypeObject *type, PyObject *name)
+{
+    PyObject *own = PyObject_GetAttr((PyObject *)state->Loop_type, name);
+    PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+    int differs = own == NULL || found == NULL ? -1 : own != found;
+    Py_XDECREF(own);
+    Py_XDECREF(found);
+    return differs;
+}
+
+static int
+loop_note_overrides(AfLoop *loop, PyTypeObject *type)
+{
+    AfState *state = loop->state;
+    int time = type_overrides(state, type, state->str_time);
+    int future =
+        time < 0 ? -1 : type_overrides(state, type, state->str_create_future);
+    if (future < 0) {
+        return -1;
+    }
+    loop->custom_time = time;
+    loop->custom_future = future;
+    return 0;
+}
+
+static PyObject *
+loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+         PyObject *Py_UNUSED(kwargs))
+{
+    AfState *state = af_state_of_type(type);
+    if (state == NULL) {
+        return NULL;
+    }
+    AfLoop *loop = (AfLoop *)type->tp_alloc(type, 0);
+    if (loop == NULL) {
+        return NULL;
+    }
+    loop->state = state;
+    loop->thread_id = Py_NewRef(Py_None);
+    af_fork_register(loop);
+    if (af_poll_init(&loop->poll) < 0 || loop_note_overrides(loop, type) < 0) {
+        Py_DECREF(loop);
+        return NULL;
+    }
+    return (PyObject *)loop;
+}
+
+/* Some programs replace methods of one loop: C must see the two that it would
+ * otherwise not look up. */
+static int
+loop_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    AfLoop *loop = (AfLoop *)self;
+    if (PyObject_GenericSetAttr(self, name, value) < 0) {
+        return -1;
+    }
+    bool is_time =
+        PyUnicode_Compare(name, loop->state->str_time) == 0;
+    if (!is_time
+        && PyUnicode_Compare(name, loop->state->str_create_future) != 0) {
+        return 0;
+    }
+    bool *custom = is_time ? &loop->custom_time : &loop->custom_future;
+    if (value != NULL) {
+        *custom = true;
+        return 0;
+    }
+    return loop_note_overrides(loop, Py_TYPE(self));
+}
+
+static PyObject *
+loop_shut_method(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    loop_shut((AfLoop *)self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
+{
+    AfRing *ring = &((AfLoop *)self)->ready;
+    PyObject *list = PyList_New((Py_ssize_t)ring->count);
+    if (list == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < ring->count; i++) {
+        PyList_SET_ITEM(list, (Py_ssize_t)i,
+                        Py_NewRef(af_ring_at(ring, i)->item));
+    }
+    return list;
+}
+
+static PyObject *
+loop_get_scheduled(PyObject *self, void *Py_UNUSED(closure))
+{
+    return af_timers_list(&((AfLoop *)self)->timers);
+}
+
+/* BaseEventLoop's constructor sets its queues; ours are not replaceable. */
+static int
+loop_set_queue(PyObject *Py_UNUSED(self), PyObject *value,
+               void *Py_UNUSED(closure))
+{
+    Py_ssize_t size = value == NULL ? -1 : PyObject_Size(value);
+    if (size != 0) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_AttributeError,
+                            "the loop's queues can't be replaced");
+        }
+        return -1;
+    }
+    return 0;
+}
+
+static int
+set_bool(bool *field, PyObject *value)
+{
+    int truth = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (truth < 0) {
+        return -1;
+    }
+    *field = truth;
+    return 0;
+}
+
+static PyObject *
+loop_get_debug_attr(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((AfLoop *)self)->debug);
+}
+
+static int
+loop_set_debug_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    return set_bool(&((AfLoop *)self)->debug, value);
+}
+
+static PyObject *
+loop_get_stopping(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((AfLoop *)self)->stopping);
+}
+
+static int
+loop_set_stopping(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    return set_bool(&((AfLoop *)self)->stopping, value);
+}
+
+static PyObject *
+loop_get_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((AfLoop *)self)->closed);
+}
+
+static int
+loop_set_closed(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    return set_bool(&((AfLoop *)self)->closed, value);
+}
+
+static PyGetSetDef loop_getset[] = {
+    {"_ready", loop_get_ready, loop_set_queue, NULL, NULL},
+    {"_scheduled", loop_get_scheduled, loop_set_queue, NULL, NULL},
+    {"_debug", loop_get_debug_attr, loop_set_debug_attr, NULL, NULL},
+    {"_stopping", loop_get_stopping, loop_set_stopping, NULL, NULL},
+    {"_closed", loop_get_closed, loop_set_closed, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef loop_members[] = {
+    {"_current_handle", T_OBJECT, offsetof(AfLoop, current_handle), 0, NULL},
+    {"_thread_id", T_OBJECT, offsetof(AfLoop, thread_id), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(call_soon_doc,
+             "call_soon($self, callback, /, *args, context=None)\n--\n\n"
+             "Call callback(*args) in the loop's next turn, in the order of "
+             "scheduling.\n\ncontext is the contextvars.Context to run it in, "
+             "by default a copy of the\ncurrent one. Returns an "
+             "asyncio.Handle. Raises RuntimeError if the loop is\nclosed.");
+PyDoc_STRVAR(call_soon_threadsafe_doc,
+             "call_soon_threadsafe($self, callback, /, *args, context=None)\n"
+             "--\n\n"
+             "Like call_soon(), from any thread or a signal handler.");
+PyDoc_STRVAR(call_later_doc,
+             "call_later($self, delay, callback, /, *args, context=None)\n"
+             "--\n\n"
+             "Call callback(*args) after delay seconds, an int or float.\n\n"
+             "Returns an asyncio.TimerHandle.");
+PyDoc_STRVAR(call_at_doc,
+             "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+             "Call callback(*args) when time() reaches when, in seconds.\n\n"
+             "Returns an asyncio.TimerHandle.");
+PyDoc_STRVAR(time_doc, "time($self, /)\n--\n\n"
+                       "The loop's clock in float seconds: "
+                       "time.monotonic().");
+PyDoc_STRVAR(stop_doc, "stop($self, /)\n--\n\n"
+                       "Let run_forever() return after the current batch of "
+                       "callbacks.");
+PyDoc_STRVAR(is_running_doc, "is_running($self, /)\n--\n\n"
+                             "True while the loop runs.");
+PyDoc_STRVAR(is_closed_doc, "is_closed($self, /)\n--\n\n"
+                            "True once close() was called.");
+PyDoc_STRVAR(get_debug_doc, "get_debug($self, /)\n--\n\n"
+                            "True in debug mode.");
+PyDoc_STRVAR(create_future_doc,
+             "create_future($self, /)\n--\n\n"
+             "A new asyncio.Future attached to this loop.");
+PyDoc_STRVAR(add_reader_doc,
+             "add_reader($self, fd, callback, /, *args)\n--\n\n"
+             "Call callback(*args) whenever fd, an int or an object with "
+             "fileno(), is\nreadable. Raises OSError if it can't be watched, "
+             "RuntimeError if a transport\nuses it.");
+PyDoc_STRVAR(remove_reader_doc,
+             "remove_reader($self, fd, /)\n--\n\n"
+             "Stop watching fd for reading; True if it was watched.");
+PyDoc_STRVAR(add_writer_doc,
+             "add_writer($self, fd, callback, /, *args)\n--\n\n"
+             "Call callback(*args) whenever fd, an int or an object with "
+             "fileno(), is\nwritable. Raises as add_reader().");
+PyDoc_STRVAR(remove_writer_doc,
+             "remove_writer($self, fd, /)\n--\n\n"
+             "Stop watching fd for writing; True if it was watched.");
+PyDoc_STRVAR(sock_recv_doc,
+             "sock_recv($self, sock, n)\n--\n\n"
+             "Receive up to n bytes from a non-blocking socket; b'' at its "
+             "end.");
+PyDoc_STRVAR(sock_recv_into_doc,
+             "sock_recv_into($self, sock, buf)\n--\n\n"
+             "Receive into a writable buffer; the number of bytes.");
+PyDoc_STRVAR(sock_recvfrom_doc,
+             "sock_recvfrom($self, sock, bufsize)\n--\n\n"
+             "Receive a datagram of up to bufsize bytes: (data, address).");
+PyDoc_STRVAR(sock_recvfrom_into_doc,
+             "sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n"
+             "Receive a datagram of up to nbytes bytes (0: the buffer's size) "
+             "into a\nwritable buffer: (number of bytes, address).");
+PyDoc_STRVAR(sock_sendall_doc,
+             "sock_sendall($self, sock, data)\n--\n\n"
+             "Send all of data, a bytes-like object, on a non-blocking "
+             "socket.");
+PyDoc_STRVAR(sock_sendto_doc,
+             "sock_sendto($self, sock, data, address)\n--\n\n"
+             "Send a datagram to address; the number of bytes.");
+PyDoc_STRVAR(sock_accept_doc,
+             "sock_accept($self, sock)\n--\n\n"
+             "Accept a connection on a listening, non-blocking socket:\n"
+             "(connection, address), the connection non-blocking too.");
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function)
+#define KEYWORDS METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef loop_methods[] = {
+    {"call_soon", FAST(af_handle_call_soon_method), KEYWORDS, call_soon_doc},
+    {"call_soon_threadsafe", FAST(af_threadsafe_call_soon), KEYWORDS,
+     call_soon_threadsafe_doc},
+    {"call_later", FAST(af_timers_call_later_method), KEYWORDS,
+     call_later_doc},
+    {"call_at", FAST(af_timers_call_at), KEYWORDS, call_at_doc},
+    {"time", af_loop_time, METH_NOARGS, time_doc},
+    {"stop", af_loop_stop, METH_NOARGS, stop_doc},
+    {"is_running", af_loop_is_running, METH_NOARGS, is_running_doc},
+    {"is_closed", af_loop_is_closed, METH_NOARGS, is_closed_doc},
+    {"get_debug", af_loop_get_debug, METH_NOARGS, get_debug_doc},
+    {"create_future", af_loop_create_future_method, METH_NOARGS,
+     create_future_doc},
+    {"add_reader", FAST(af_watch_add_reader), METH_FASTCALL, add_reader_doc},
+    {"remove_reader", af_watch_remove_reader, METH_O, remove_reader_doc},
+    {"add_writer", FAST(af_watch_add_writer), METH_FASTCALL, add_writer_doc},
+    {"remove_writer", af_watch_remove_writer, METH_O, remove_writer_doc},
+    {"sock_recv", FAST(af_sock_recv), KEYWORDS, sock_recv_doc},
+    {"sock_recv_into", FAST(af_sock_recv_into), KEYWORDS, sock_recv_into_doc},
+    {"sock_recvfrom", FAST(af_sock_recvfrom), KEYWORDS, sock_recvfrom_doc},
+    {"sock_recvfrom_into", FAST(af_sock_recvfrom_into), KEYWORDS,
+     sock_recvfrom_into_doc},
+    {"sock_sendall", FAST(af_sock_sendall), KEYWORDS, sock_sendall_doc},
+    {"sock_sendto", FAST(af_sock_sendto), KEYWORDS, sock_sendto_doc},
+    {"sock_accept", FAST(af_sock_accept), KEYWORDS, sock_accept_doc},
+    /* The names by which asyncio's own code calls its loops. */
+    {"_add_callback", af_handle_add_callback, METH_O, NULL},
+    {"_add_reader", FAST(af_watch_add_reader_unchecked), METH_FASTCALL, NULL},
+    {"_add_writer", FAST(af_watch_add_writer_unchecked), METH_FASTCALL, NULL},
+    {"_check_closed", af_loop_check_closed_method, METH_NOARGS, NULL},
+    {"_ensure_fd_no_transport", af_watch_ensure_free, METH_O, NULL},
+    {"_make_socket_transport", FAST(af_stream_make), KEYWORDS, NULL},
+    {"_remove_reader", af_watch_remove_reader_unchecked, METH_O, NULL},
+    {"_remove_writer", af_watch_remove_writer_unchecked, METH_O, NULL},
+    {"_run_once", af_loop_run_once, METH_NOARGS, NULL},
+    {"_start_serving", FAST(af_server_start), KEYWORDS, NULL},
+    {"_timer_handle_cancelled", af_timers_cancelled, METH_O, NULL},
+    {"_write_to_self", af_threadsafe_wake, METH_NOARGS, NULL},
+    /* What asyncfast/loop.py builds on. */
+    {"_lookup_address", af_dns_lookup_address, METH_VARARGS, NULL},
+    {"_lookup_name", af_dns_lookup_name, METH_VARARGS, NULL},
+    {"_run", af_loop_run, METH_NOARGS, NULL},
+    {"_shut", loop_shut_method, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(loop_doc, "The core of asyncfast.Loop.");
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_doc, (void *)loop_doc},
+    {Py_tp_new, loop_new},
+    {Py_tp_dealloc, loop_dealloc},
+    {Py_tp_traverse, loop_traverse},
+    {Py_tp_clear, loop_clear},
+    {Py_tp_setattro, loop_setattro},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_members, loop_members},
+    {Py_tp_getset, loop_getset},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {
+    .name = "asyncfast._core.Loop",
+    .basicsize = sizeof(AfLoop),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = loop_slots,
+};
+
+int
+af_loop_init_type(PyObject *module)
+{
+    AfState *state = PyModule_GetState(module);
+    if (af_state_add_type(module, &state->Loop_type, &loop_spec, NULL) < 0) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "Loop", (PyObject *)state->Loop_type);
+}

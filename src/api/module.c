@@ -1,0 +1,109 @@
+/* module.c -- asyncfast._core: the order in which the rooms are set up. */
+#include "api/loop_type.h"
+#include "core/handle.h"
+#include "io/dns.h"
+#include "io/server.h"
+#include "io/sock.h"
+#include "io/stream.h"
+#include "io/watch.h"
+#include "os/fork.h"
+
+#include <uv.h>
+
+static int
+module_publish(PyObject *module, AfState *state)
+{
+    PyTypeObject *types[] = {state->Handle_type, state->TimerHandle_type,
+                             state->SockOperation_type,
+                             state->StreamTransport_type};
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    AfState *state = PyModule_GetState(module);
+    if (af_state_init(state) < 0 || af_handle_init_type(module) < 0
+        || af_timers_init_type(module) < 0 || af_watch_init_type(module) < 0
+        || af_sock_init_type(module) < 0 || af_stream_init_type(module) < 0
+        || af_server_init_type(module) < 0 || af_dns_init_type(module) < 0
+        || af_loop_init_type(module) < 0) {
+        return -1;
+    }
+    return module_publish(module, state);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    AfState *state = PyModule_GetState(module);
+    return state == NULL ? 0 : af_state_traverse(state, visit, arg);
+}
+
+static int
+module_clear(PyObject *module)
+{
+    AfState *state = PyModule_GetState(module);
+    if (state != NULL) {
+        af_state_clear(state);
+    }
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
+}
+
+static PyObject *
+module_libuv_version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyUnicode_FromString(uv_version_string());
+}
+
+PyDoc_STRVAR(libuv_version_doc,
+             "libuv_version($module, /)\n--\n\n"
+             "The version of the libuv in use, like '1.44.2'.");
+
+static PyMethodDef module_methods[] = {
+    {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
+    {"_after_fork_in_child", af_fork_after_in_child, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+PyDoc_STRVAR(module_doc, "The C core of asyncfast.");
+
+struct PyModuleDef af_module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "asyncfast._core",
+    .m_doc = module_doc,
+    .m_size = sizeof(AfState),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void);
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&af_module_def);
+}

@@ -1,0 +1,96 @@
+/* compat.h -- CPython and platform differences.
+ *
+ * The only file that names a CPython, libuv or operating system version.
+ * A new version is a change here and nowhere else.
+ */
+#ifndef AF_BASE_COMPAT_H
+#define AF_BASE_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#ifdef Py_GIL_DISABLED
+#error "asyncfast does not support free-threaded CPython yet"
+#endif
+
+#if PY_VERSION_HEX < 0x030a0000
+#error "asyncfast needs CPython 3.10 or newer"
+#endif
+
+/* Private in 3.10, public from 3.11. */
+#if PY_VERSION_HEX < 0x030b0000
+#define PyType_GetModuleByDef _PyType_GetModuleByDef
+#endif
+
+/* Before 3.12 a slot class keeps its weak references in the object; from 3.12
+ * in front of it. */
+#if PY_VERSION_HEX < 0x030c0000
+#define AF_INLINE_WEAKREFS 1
+#else
+#define AF_INLINE_WEAKREFS 0
+#endif
+
+/* The AbstractServer hooks take the transport from 3.13. */
+#define AF_SERVER_TAKES_TRANSPORT (PY_VERSION_HEX >= 0x030d0000)
+
+/* call_later(None) and call_at(None) have a text of their own from 3.11. */
+#define AF_EXPLICIT_DELAY_CHECK (PY_VERSION_HEX >= 0x030b0000)
+
+/* The exception that is set, normalized and owned; NULL if none is. */
+static inline PyObject *
+af_take_exception(void)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+        Py_DECREF(traceback);
+    }
+    Py_DECREF(type);
+    return value;
+#endif
+}
+
+/* Set `exc` as the current exception; steals it. */
+static inline void
+af_restore_exception(PyObject *exc)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    PyErr_SetRaisedException(exc);
+#else
+    if (exc == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    PyErr_Restore(Py_NewRef(Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+#endif
+}
+
+/* time.monotonic() with the rounding CPython uses, without the call. */
+static inline double
+af_monotonic(void)
+{
+#ifdef __APPLE__
+    /* The clock behind CPython's time.monotonic() on macOS. */
+    uint64_t ns = clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+    return (double)ns / 1e9;
+#else
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)((int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec) / 1e9;
+#endif
+}
+
+#endif

@@ -1,0 +1,316 @@
+/* poll.c -- the table of watches: claims, wishes, dispatch. */
+#include "base/poll.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { FIRST_CAPACITY = 64, MAX_STRAY_WAITS = 3 };
+
+int
+af_poll_init(AfPoll *poll)
+{
+    memset(poll, 0, sizeof(*poll));
+    poll->backend = af_backend_open();
+    return poll->backend == NULL ? -1 : 0;
+}
+
+static void
+watch_hold(AfWatch *watch)
+{
+    if (!watch->held) {
+        watch->held = true;
+        Py_INCREF(watch->owner);
+    }
+}
+
+static void
+watch_drop(AfWatch *watch)
+{
+    if (watch->held) {
+        watch->held = false;
+        Py_DECREF(watch->owner);
+    }
+}
+
+static void
+poll_unlink_dirty(AfPoll *poll, AfWatch *watch)
+{
+    if (!watch->dirty) {
+        return;
+    }
+    AfWatch **link = &poll->dirty;
+    while (*link != watch) {
+        link = &(*link)->next_dirty;
+    }
+    *link = watch->next_dirty;
+    watch->dirty = false;
+}
+
+/* Returns an errno value. */
+static int
+watch_arm(AfPoll *poll, AfWatch *watch, int events)
+{
+    uint32_t serial = ++poll->serial;
+    int code = af_backend_set(poll->backend, watch->fd, watch->armed, events,
+                              serial);
+    if (code == 0) {
+        watch->armed = (uint8_t)events;
+        watch->serial = serial;
+    }
+    return code;
+}
+
+static int
+poll_make_room(AfPoll *poll, int fd)
+{
+    if (fd < poll->capacity) {
+        return 0;
+    }
+    if (fcntl(fd, F_GETFD) < 0) {
+        /* Any number may come in here: allocate only for a real one. */
+        af_error_from_errno(errno);
+        return -1;
+    }
+    int capacity = poll->capacity ? poll->capacity : FIRST_CAPACITY;
+    while (capacity <= fd) {
+        capacity *= 2;
+    }
+    AfWatch **watches = poll->watches;
+    PyMem_Resize(watches, AfWatch *, (size_t)capacity);
+    if (watches == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memset(watches + poll->capacity, 0,
+           (size_t)(capacity - poll->capacity) * sizeof(AfWatch *));
+    poll->watches = watches;
+    poll->capacity = capacity;
+    return 0;
+}
+
+AfWatch *
+af_poll_find(const AfPoll *poll, int fd)
+{
+    return fd >= 0 && fd < poll->capacity ? poll->watches[fd] : NULL;
+}
+
+int
+af_poll_claim(AfPoll *poll, AfWatch *watch, int fd)
+{
+    if (poll_make_room(poll, fd) < 0) {
+        return -1;
+    }
+    poll->watches[fd] = watch;
+    watch->fd = fd;
+    return 0;
+}
+
+void
+af_poll_release(AfPoll *poll, AfWatch *watch)
+{
+    if (watch->fd < 0) {
+        return;
+    }
+    poll_unlink_dirty(poll, watch);
+    if (watch->armed && poll->backend != NULL) {
+        (void)watch_arm(poll, watch, 0);
+    }
+    watch->armed = watch->wanted = 0;
+    if (af_poll_find(poll, watch->fd) == watch) {
+        poll->watches[watch->fd] = NULL;
+    }
+    watch->fd = -1;
+    watch_drop(watch);
+}
+
+static void
+poll_mark_dirty(AfPoll *poll, AfWatch *watch)
+{
+    if (!watch->dirty) {
+        watch->dirty = true;
+        watch->next_dirty = poll->dirty;
+        poll->dirty = watch;
+    }
+}
+
+/* A wish that can't wait: the first one, for its errors; one that follows a
+ * withdrawal, because the descriptor may have been closed and its number given
+ * to another file in between; any from another thread during a wait. */
+static bool
+watch_is_urgent(const AfPoll *poll, const AfWatch *watch)
+{
+    return watch->armed == 0 || poll->waiting
+           || (watch->wanted == 0 && !watch->private_fd);
+}
+
+int
+af_poll_want(AfPoll *poll, AfWatch *watch, int events)
+{
+    if (watch->wanted == events || watch->fd < 0 || poll->backend == NULL) {
+        return 0;
+    }
+    if (events != 0 && watch_is_urgent(poll, watch)) {
+        int code = watch_arm(poll, watch, events);
+        if (code != 0) {
+            af_error_from_errno(code);
+            return -1;
+        }
+        watch_hold(watch);
+    }
+    watch->wanted = (uint8_t)events;
+    poll_mark_dirty(poll, watch);
+    if (poll->waiting) {
+        af_poll_wake(poll);
+    }
+    return 0;
+}
+
+void
+af_poll_flush(AfPoll *poll)
+{
+    AfWatch *watch;
+    while ((watch = poll->dirty) != NULL) {
+        poll->dirty = watch->next_dirty;
+        watch->dirty = false;
+        if (watch->wanted != watch->armed
+            && watch_arm(poll, watch, watch->wanted) != 0) {
+            /* The descriptor was closed behind our back: nothing more can
+             * come from it. */
+            watch->armed = watch->wanted = 0;
+        }
+        if (watch->wanted == 0) {
+            watch_drop(watch);
+        }
+    }
+}
+
+/* Tell a fresh poll set of everything that is wanted. */
+static void
+poll_arm_all(AfPoll *poll)
+{
+    for (int fd = 0; fd < poll->capacity; fd++) {
+        AfWatch *watch = poll->watches[fd];
+        if (watch != NULL && watch->armed) {
+            watch->armed = 0;
+            (void)watch_arm(poll, watch, watch->wanted);
+        }
+    }
+}
+
+static int
+poll_start_over(AfPoll *poll)
+{
+    int code = af_backend_reset(poll->backend);
+    if (code != 0) {
+        af_error_from_errno(code);
+        return -1;
+    }
+    poll_arm_all(poll);
+    return 0;
+}
+
+int
+af_poll_after_fork(AfPoll *poll)
+{
+    poll->waiting = poll->woken = false;
+    return poll->backend == NULL ? 0 : poll_start_over(poll);
+}
+
+static int
+poll_dispatch(AfPoll *poll, const AfEvent *events, int count)
+{
+    bool strays = false;
+    for (int i = 0; i < count; i++) {
+        AfWatch *watch = af_poll_find(poll, events[i].fd);
+        if (watch == NULL || !watch->armed
+            || watch->serial != events[i].serial) {
+            strays = true;
+            continue;
+        }
+        int ready = events[i].events & watch->wanted;
+        if (ready && watch->on_ready(watch, ready) < 0) {
+            return -1;
+        }
+    }
+    poll->strays = strays ? poll->strays + 1 : 0;
+    return 0;
+}
+
+/* A descriptor closed while another process still has the file open can't be
+ * taken out of the poll set any more and reports for ever. */
+static int
+poll_shake_off_strays(AfPoll *poll)
+{
+    if (poll->strays < MAX_STRAY_WAITS) {
+        return 0;
+    }
+    poll->strays = 0;
+    return poll_start_over(poll);
+}
+
+int
+af_poll_wait(AfPoll *poll, double timeout)
+{
+    AfEvent events[AF_MAX_EVENTS];
+    poll->waiting = timeout != 0;
+    int count = af_backend_wait(poll->backend, timeout, events);
+    poll->waiting = poll->woken = false;
+    if (count == -EINTR) {
+        return PyErr_CheckSignals();
+    }
+    if (count < 0) {
+        af_error_from_errno(-count);
+        return -1;
+    }
+    if (poll_dispatch(poll, events, count) < 0) {
+        return -1;
+    }
+    return poll_shake_off_strays(poll);
+}
+
+void
+af_poll_wake(AfPoll *poll)
+{
+    if (poll->waiting && !poll->woken) {
+        poll->woken = true;
+        af_backend_wake(poll->backend);
+    }
+}
+
+void
+af_poll_close(AfPoll *poll)
+{
+    if (poll->backend == NULL) {
+        return;
+    }
+    af_backend_close(poll->backend);
+    poll->backend = NULL;
+    poll->dirty = NULL;
+    for (int fd = 0; fd < poll->capacity; fd++) {
+        AfWatch *watch = poll->watches[fd];
+        poll->watches[fd] = NULL;
+        if (watch != NULL) {
+            watch->armed = watch->wanted = 0;
+            watch->dirty = false;
+            watch->fd = -1;
+            watch_drop(watch);
+        }
+    }
+    PyMem_Free(poll->watches);
+    poll->watches = NULL;
+    poll->capacity = 0;
+}
+
+int
+af_poll_traverse(AfPoll *poll, visitproc visit, void *arg)
+{
+    for (int fd = 0; fd < poll->capacity; fd++) {
+        if (poll->watches[fd] != NULL && poll->watches[fd]->held) {
+            Py_VISIT(poll->watches[fd]->owner);
+        }
+    }
+    return 0;
+}

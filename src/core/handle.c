@@ -1,0 +1,458 @@
+/* handle.c -- Handle: one scheduled call.
+ *
+ * Ownership: a handle is an asyncio.Handle and keeps everything in that
+ * class's own slots, which Python code may write; so their types are checked
+ * before C relies on them.
+ */
+#include "core/handle.h"
+
+#include "base/args.h"
+#include "base/error.h"
+
+static AfState *
+handle_state(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+PyObject *
+af_handle_alloc(PyTypeObject *type, AfFreelist *freelist)
+{
+    if (freelist->count == 0) {
+        return type->tp_alloc(type, 0);
+    }
+    PyObject *self = freelist->items[--freelist->count];
+    PyObject_Init(self, type);
+    PyObject_GC_Track(self);
+    return self;
+}
+
+int
+af_handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    AfHandle *handle = (AfHandle *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(handle->args);
+    Py_VISIT(handle->callback);
+    Py_VISIT(handle->cancelled);
+    Py_VISIT(handle->context);
+    Py_VISIT(handle->loop);
+    Py_VISIT(handle->repr);
+    Py_VISIT(handle->source_traceback);
+    return 0;
+}
+
+int
+af_handle_clear(PyObject *self)
+{
+    AfHandle *handle = (AfHandle *)self;
+    Py_CLEAR(handle->args);
+    Py_CLEAR(handle->callback);
+    Py_CLEAR(handle->cancelled);
+    Py_CLEAR(handle->context);
+    Py_CLEAR(handle->loop);
+    Py_CLEAR(handle->repr);
+    Py_CLEAR(handle->source_traceback);
+    return 0;
+}
+
+void
+af_handle_free(PyObject *self, AfFreelist *freelist)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (freelist->count < AF_FREELIST_MAX && !freelist->closed) {
+        freelist->items[freelist->count++] = self;
+    }
+    else {
+        type->tp_free(self);
+    }
+    Py_DECREF(type);
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    AfState *state = handle_state(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    af_handle_clear(self);
+    af_handle_free(self, &state->handles);
+}
+
+static PyObject *
+handle_source_traceback(AfState *state)
+{
+    PyFrameObject *frame = PyThreadState_GetFrame(PyThreadState_Get());
+    PyObject *stack = PyObject_CallOneArg(
+        state->extract_stack, frame == NULL ? Py_None : (PyObject *)frame);
+    Py_XDECREF(frame);
+    return stack;
+}
+
+int
+af_handle_fill(AfLoop *loop, AfHandle *handle, PyObject *callback,
+               PyObject *args, PyObject *context)
+{
+    handle->args = args;
+    handle->callback = Py_NewRef(callback);
+    handle->cancelled = Py_NewRef(Py_False);
+    handle->loop = Py_NewRef((PyObject *)loop);
+    handle->repr = Py_NewRef(Py_None);
+    handle->context =
+        context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+    handle->source_traceback = loop->debug
+                                   ? handle_source_traceback(loop->state)
+                                   : Py_NewRef(Py_None);
+    return handle->context == NULL || handle->source_traceback == NULL ? -1
+                                                                       : 0;
+}
+
+PyObject *
+af_handle_pack(AfState *state, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs == 0) {
+        return Py_NewRef(state->empty_tuple);
+    }
+    PyObject *packed = PyTuple_New(nargs);
+    if (packed == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        PyTuple_SET_ITEM(packed, i, Py_NewRef(args[i]));
+    }
+    return packed;
+}
+
+PyObject *
+af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
+              PyObject *context)
+{
+    AfState *state = loop->state;
+    PyObject *handle = af_handle_alloc(state->Handle_type, &state->handles);
+    if (handle == NULL) {
+        Py_DECREF(args);
+        return NULL;
+    }
+    if (af_handle_fill(loop, (AfHandle *)handle, callback, args, context)
+        < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return handle;
+}
+
+PyObject *
+af_handle_call_soon(AfLoop *loop, PyObject *callback, PyObject *args,
+                    PyObject *context)
+{
+    PyObject *handle = af_handle_new(loop, callback, args, context);
+    if (handle == NULL) {
+        return NULL;
+    }
+    if (af_loop_push(loop, af_handle_run, Py_NewRef(handle)) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return handle;
+}
+
+int
+af_handle_schedule(AfLoop *loop, PyObject *callback, PyObject *arg,
+                   PyObject *context)
+{
+    PyObject *args = af_handle_pack(loop->state, &arg, 1);
+    if (args == NULL) {
+        return -1;
+    }
+    PyObject *handle = af_handle_call_soon(loop, callback, args, context);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* A slow path is Python: exact texts, for exceptions and debug mode. */
+static int
+handle_delegate(AfLoop *loop, PyObject *method, PyObject *handle)
+{
+    PyObject *result =
+        PyObject_CallMethodOneArg((PyObject *)loop, method, handle);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+handle_report(AfLoop *loop, PyObject *handle)
+{
+    if (af_error_leaves_loop()) {
+        return -1;
+    }
+    PyObject *exc = af_take_exception();
+    PyObject *result = PyObject_CallMethodObjArgs(
+        (PyObject *)loop, loop->state->str__report_callback_error, handle, exc,
+        NULL);
+    Py_DECREF(exc);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static PyObject *
+handle_call(PyObject *callback, PyObject *args, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0) {
+        return NULL;
+    }
+    PyObject *result =
+        PyObject_Vectorcall(callback, &PyTuple_GET_ITEM(args, 0),
+                            (size_t)PyTuple_GET_SIZE(args), NULL);
+    if (PyContext_Exit(context) < 0) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static int
+handle_invoke(AfLoop *loop, AfHandle *handle)
+{
+    /* The callback may cancel its own handle, which drops both. */
+    PyObject *callback = Py_NewRef(handle->callback);
+    PyObject *args = Py_NewRef(handle->args);
+    PyObject *context = Py_NewRef(handle->context);
+    PyObject *result = handle_call(callback, args, context);
+    int err = 0;
+    if (result == NULL) {
+        err = handle_report(loop, (PyObject *)handle);
+    }
+    else {
+        Py_DECREF(result);
+    }
+    Py_DECREF(context);
+    Py_DECREF(args);
+    Py_DECREF(callback);
+    return err;
+}
+
+static bool
+handle_is_intact(const AfHandle *handle)
+{
+    return handle->callback != NULL && handle->context != NULL
+           && PyContext_CheckExact(handle->context) && handle->args != NULL
+           && PyTuple_CheckExact(handle->args);
+}
+
+static int
+handle_run_slowly(AfLoop *loop, PyObject *handle)
+{
+    PyObject *result =
+        PyObject_CallMethodNoArgs(handle, loop->state->str__run);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+af_handle_run(AfLoop *loop, PyObject *item)
+{
+    AfHandle *handle = (AfHandle *)item;
+    int err = 0;
+    if (handle->cancelled == Py_True) {
+        /* nothing to run */
+    }
+    else if (loop->debug) {
+        err = handle_delegate(loop, loop->state->str__run_debug, item);
+    }
+    else if (handle_is_intact(handle)) {
+        err = handle_invoke(loop, handle);
+    }
+    else {
+        err = handle_run_slowly(loop, item);
+    }
+    Py_DECREF(item);
+    return err;
+}
+
+/* A handle of another class: asyncio's own, or a subclass by a user. */
+static int
+foreign_handle_run(AfLoop *loop, PyObject *item)
+{
+    int err = -1;
+    PyObject *cancelled =
+        PyObject_GetAttr(item, loop->state->str__cancelled);
+    if (cancelled == Py_True) {
+        err = 0;
+    }
+    else if (cancelled != NULL && loop->debug) {
+        err = handle_delegate(loop, loop->state->str__run_debug, item);
+    }
+    else if (cancelled != NULL) {
+        err = handle_run_slowly(loop, item);
+    }
+    Py_XDECREF(cancelled);
+    Py_DECREF(item);
+    return err;
+}
+
+int
+af_handle_check(AfLoop *loop, PyObject *callback, PyObject *method,
+                bool any_thread)
+{
+    if (af_loop_check_closed(loop) < 0) {
+        return -1;
+    }
+    if (!loop->debug) {
+        return 0;
+    }
+    AfState *state = loop->state;
+    PyObject *self = (PyObject *)loop;
+    PyObject *result =
+        any_thread ? Py_NewRef(Py_None)
+                   : PyObject_CallMethodNoArgs(self, state->str__check_thread);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    result = PyObject_CallMethodObjArgs(self, state->str__check_callback,
+                                        callback, method, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static const AfParams call_soon_params = {
+    "call_soon", 1, 1, {"callback", NULL}};
+
+PyObject *
+af_handle_call_soon_method(PyObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames)
+{
+    AfLoop *loop = (AfLoop *)self;
+    PyObject *callback, *context;
+    Py_ssize_t used = af_args_split(&call_soon_params, args, nargs, kwnames,
+                                    &callback, &context);
+    if (used < 0
+        || af_handle_check(loop, callback, loop->state->str_call_soon, false)
+               < 0) {
+        return NULL;
+    }
+    PyObject *packed = af_handle_pack(loop->state, args + used, nargs - used);
+    return packed == NULL
+               ? NULL
+               : af_handle_call_soon(loop, callback, packed, context);
+}
+
+PyObject *
+af_handle_add_callback(PyObject *self, PyObject *handle)
+{
+    AfLoop *loop = (AfLoop *)self;
+    PyTypeObject *type = Py_TYPE(handle);
+    AfState *state = loop->state;
+    bool own = type == state->Handle_type || type == state->TimerHandle_type;
+    AfRun run = own ? af_handle_run : foreign_handle_run;
+    if (af_loop_push(loop, run, Py_NewRef(handle)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* asyncio's cancel keeps a repr in debug mode; the loop attribute may have
+ * been replaced, so ask the object. */
+static bool
+handle_in_debug(AfState *state, AfHandle *handle)
+{
+    return handle->loop != NULL
+           && PyObject_TypeCheck(handle->loop, state->Loop_type)
+           && ((AfLoop *)handle->loop)->debug;
+}
+
+int
+af_handle_cancel(AfState *state, AfHandle *handle)
+{
+    if (handle->cancelled == Py_True) {
+        return 0;
+    }
+    Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
+    if (handle_in_debug(state, handle)) {
+        PyObject *repr = PyObject_Repr((PyObject *)handle);
+        if (repr == NULL) {
+            return -1;
+        }
+        Py_XSETREF(handle->repr, repr);
+    }
+    Py_XSETREF(handle->callback, Py_NewRef(Py_None));
+    Py_XSETREF(handle->args, Py_NewRef(Py_None));
+    return 0;
+}
+
+static PyObject *
+handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (af_handle_cancel(handle_state(self), (AfHandle *)self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
+                         "Don't run the callback; does nothing the second "
+                         "time or after it ran.");
+
+static PyMethodDef handle_methods[] = {
+    {"cancel", handle_cancel, METH_NOARGS, cancel_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(handle_doc, "One scheduled call, as call_soon() returns it.");
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, (void *)handle_doc},
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, af_handle_traverse},
+    {Py_tp_clear, af_handle_clear},
+    {Py_tp_methods, handle_methods},
+    {0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+    .name = "asyncfast._core.Handle",
+    .basicsize = sizeof(AfHandle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = handle_slots,
+};
+
+static int
+handle_check_layout(AfState *state)
+{
+    static const struct {
+        const char *name;
+        Py_ssize_t offset;
+    } slots[] = {
+        {"_args", offsetof(AfHandle, args)},
+        {"_callback", offsetof(AfHandle, callback)},
+        {"_cancelled", offsetof(AfHandle, cancelled)},
+        {"_context", offsetof(AfHandle, context)},
+        {"_loop", offsetof(AfHandle, loop)},
+        {"_repr", offsetof(AfHandle, repr)},
+        {"_source_traceback", offsetof(AfHandle, source_traceback)},
+    };
+    for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+        if (af_state_check_slot(state->AsyncioHandle, slots[i].name,
+                              slots[i].offset)
+            < 0) {
+            return -1;
+        }
+    }
+    PyObject *timer = state->AsyncioTimerHandle;
+    if (af_state_check_slot(timer, "_scheduled", offsetof(AfTimer, scheduled)) < 0
+        || af_state_check_slot(timer, "_when", offsetof(AfTimer, when)) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+int
+af_handle_init_type(PyObject *module)
+{
+    AfState *state = PyModule_GetState(module);
+    if (handle_check_layout(state) < 0) {
+        return -1;
+    }
+    return af_state_add_type(module, &state->Handle_type, &handle_spec,
+                             state->AsyncioHandle);
+}

@@ -1,0 +1,87 @@
+/* loop.h -- the loop's struct and the few functions every room may call. */
+#ifndef AF_CORE_LOOP_H
+#define AF_CORE_LOOP_H
+
+#include "base/poll.h"
+#include "base/ring.h"
+#include "base/state.h"
+#include "core/timers.h"
+
+typedef struct AfLoop AfLoop;
+
+/* What a ready entry does. Steals `item`.
+ * 0, or -1 with an exception that leaves the loop. */
+typedef int (*AfRun)(AfLoop *loop, PyObject *item);
+
+/* What the descriptor room keeps for a loop; set up and freed by io/io.c. */
+struct AfIo;
+
+struct AfLoop {
+    PyObject_HEAD
+    AfState *state;     /* borrowed: the module outlives its types */
+    AfRing ready;       /* owned entries */
+    AfTimers timers;    /* owned timers */
+    AfPoll poll;        /* owned watches: see base/poll.h */
+    struct AfIo *io;    /* owned memory; NULL until a descriptor is used */
+    PyObject *current_handle; /* owned; what runs, in debug mode only */
+    PyObject *thread_id;      /* owned; None while the loop doesn't run */
+    AfLoop *next_loop;  /* borrowed: a loop unlinks itself when it dies */
+    AfLoop *previous_loop; /* borrowed: likewise */
+    bool closed;
+    bool stopping;
+    bool debug;
+    bool custom_time;   /* `time` is overridden by a subclass or instance */
+    bool custom_future; /* `create_future` likewise */
+};
+
+/* Schedule `run(loop, item)`. Steals `item`, also on failure.
+ * 0, or -1 with MemoryError. */
+static inline int
+af_loop_push(AfLoop *loop, AfRun run, PyObject *item)
+{
+    return af_ring_push(&loop->ready, (void *)run, item);
+}
+
+/* 0, or -1 with RuntimeError if the loop is closed. */
+int af_loop_check_closed(AfLoop *loop);
+
+/* Store the loop's time in seconds. 0, or -1 with an exception from an
+ * overridden `time`. */
+int af_loop_now(AfLoop *loop, double *now);
+
+/* A new Future of this loop; NULL with an exception. */
+PyObject *af_loop_create_future(AfLoop *loop);
+
+/* Give `future` a result or the current exception, unless it is done already.
+ * 0, or -1 with an exception. */
+int af_future_set_result(AfState *state, PyObject *future, PyObject *result);
+int af_future_set_exception(AfState *state, PyObject *future);
+
+/* Hand the current exception to the loop's exception handler, with `message`
+ * and, where not NULL, the protocol and the transport it concerns.
+ * 0, or -1 with an exception that leaves the loop. */
+int af_loop_report(AfLoop *loop, const char *message, PyObject *protocol,
+                   PyObject *transport);
+
+/* Log at debug level if the loop is in debug mode: `format` has one %r for
+ * `object`. */
+void af_loop_debug_log(AfLoop *loop, const char *format, PyObject *object);
+
+/* Poll, fire timers, run one batch. 0, or -1 with an exception. */
+int af_loop_turn(AfLoop *loop);
+
+/* Drop what is scheduled, watched and timed. Idempotent. */
+void af_loop_shut(AfLoop *loop);
+
+/* Methods, for the table in api/loop_type.c. */
+PyObject *af_loop_run(PyObject *self, PyObject *ignored);
+PyObject *af_loop_run_once(PyObject *self, PyObject *ignored);
+PyObject *af_loop_stop(PyObject *self, PyObject *ignored);
+PyObject *af_loop_time(PyObject *self, PyObject *ignored);
+PyObject *af_loop_is_running(PyObject *self, PyObject *ignored);
+PyObject *af_loop_is_closed(PyObject *self, PyObject *ignored);
+PyObject *af_loop_get_debug(PyObject *self, PyObject *ignored);
+PyObject *af_loop_check_closed_method(PyObject *self, PyObject *ignored);
+PyObject *af_loop_create_future_method(PyObject *self, PyObject *ignored);
+
+#endif

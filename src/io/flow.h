@@ -1,0 +1,40 @@
+/* flow.h -- a transport's write buffer and its water marks. */
+#ifndef AF_IO_FLOW_H
+#define AF_IO_FLOW_H
+
+#include "base/compat.h"
+
+#include <sys/types.h>
+
+typedef struct {
+    PyObject *bytes;   /* owned; nobody changes it any more */
+    Py_ssize_t offset; /* sent already */
+} AfPiece;
+
+typedef struct {
+    AfPiece *pieces; /* a ring */
+    size_t capacity; /* zero or a power of two */
+    size_t head;
+    size_t count;
+    size_t size; /* bytes to send */
+    size_t high; /* pause above */
+    size_t low;  /* resume at or below */
+    bool paused; /* pause_writing was called */
+} AfFlow;
+
+void af_flow_init(AfFlow *flow);
+void af_flow_clear(AfFlow *flow);
+
+/* Queue `data` without its first `skip` bytes. bytes are kept by reference,
+ * anything else is copied. 0, or -1 with an exception. */
+int af_flow_append(AfFlow *flow, PyObject *data, Py_ssize_t skip);
+
+/* Send what one system call takes. The number of bytes, or a negative errno
+ * value. */
+ssize_t af_flow_send(AfFlow *flow, int fd);
+
+/* transport.set_write_buffer_limits(high, low), None or NULL for defaults.
+ * 0, or -1 with ValueError or TypeError. */
+int af_flow_set_limits(AfFlow *flow, PyObject *high, PyObject *low);
+
+#endif

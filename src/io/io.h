@@ -1,0 +1,25 @@
+/* io.h -- what the descriptor room keeps for each loop. */
+#ifndef AF_IO_IO_H
+#define AF_IO_IO_H
+
+#include "core/loop.h"
+
+/* One read's worth: larger ones would make malloc map and unmap memory. */
+enum { AF_SCRATCH_SIZE = 64 * 1024 };
+
+typedef struct AfIo {
+    char *scratch;      /* owned; AF_SCRATCH_SIZE bytes or NULL */
+    PyObject *resolver; /* owned; name lookups, see io/dns.h */
+} AfIo;
+
+/* The loop's descriptor state, made on first use; NULL with MemoryError. */
+AfIo *af_io_get(AfLoop *loop);
+
+/* A buffer for reads, valid until Python code runs; NULL with MemoryError. */
+char *af_io_scratch(AfLoop *loop);
+
+int af_io_traverse(AfLoop *loop, visitproc visit, void *arg);
+void af_io_clear(AfLoop *loop);
+void af_io_free(AfLoop *loop);
+
+#endif

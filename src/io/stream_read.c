@@ -1,0 +1,201 @@
+/* stream_read.c -- stream transport: from the socket to the protocol. */
+#include "io/stream.h"
+
+#include "base/error.h"
+#include "io/io.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+/* What one connection may read in a turn before the others have theirs. */
+enum { MAX_READS = 4 };
+
+typedef enum { READ_FAILED = -1, READ_DONE, READ_MORE } ReadOutcome;
+
+static bool
+would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+static ReadOutcome
+stream_recv_failed(AfStream *self)
+{
+    if (would_block()) {
+        return READ_DONE;
+    }
+    PyErr_SetFromErrno(PyExc_OSError);
+    return af_stream_fatal(self, "Fatal read error on socket transport") < 0
+               ? READ_FAILED
+               : READ_DONE;
+}
+
+static ReadOutcome
+stream_callback_failed(AfStream *self, const char *message)
+{
+    return af_stream_fatal(self, message) < 0 ? READ_FAILED : READ_DONE;
+}
+
+/* The protocol may keep the write side open. */
+static ReadOutcome
+stream_eof(AfStream *self)
+{
+    AfState *state = self->loop->state;
+    af_loop_debug_log(self->loop, "%r received EOF", (PyObject *)self);
+    PyObject *keep_open =
+        PyObject_CallMethodNoArgs(self->protocol, state->str_eof_received);
+    int keep = keep_open == NULL ? -1 : PyObject_IsTrue(keep_open);
+    Py_XDECREF(keep_open);
+    if (keep < 0) {
+        return stream_callback_failed(
+            self, "Fatal error: protocol.eof_received() call failed.");
+    }
+    if (keep) {
+        return af_stream_want(self, AF_READ, false) < 0 ? READ_FAILED
+                                                        : READ_DONE;
+    }
+    PyObject *closed =
+        PyObject_CallMethodNoArgs((PyObject *)self, state->str_close);
+    Py_XDECREF(closed);
+    return closed == NULL ? READ_FAILED : READ_DONE;
+}
+
+static ReadOutcome
+stream_deliver(AfStream *self, const char *data, ssize_t size)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(data, size);
+    PyObject *result = NULL;
+    if (bytes != NULL) {
+        PyObject *protocol = Py_NewRef(self->protocol);
+        result = PyObject_CallMethodOneArg(
+            protocol, self->loop->state->str_data_received, bytes);
+        Py_DECREF(protocol);
+        Py_DECREF(bytes);
+    }
+    if (result == NULL) {
+        return stream_callback_failed(
+            self, "Fatal error: protocol.data_received() call failed.");
+    }
+    Py_DECREF(result);
+    return size == AF_SCRATCH_SIZE ? READ_MORE : READ_DONE;
+}
+
+static ReadOutcome
+stream_read_data(AfStream *self)
+{
+    char *scratch = af_io_scratch(self->loop);
+    if (scratch == NULL) {
+        return stream_callback_failed(self,
+                                      "Fatal read error on socket transport");
+    }
+    ssize_t size = recv(self->fd, scratch, AF_SCRATCH_SIZE, 0);
+    if (size < 0) {
+        return stream_recv_failed(self);
+    }
+    return size == 0 ? stream_eof(self) : stream_deliver(self, scratch, size);
+}
+
+static PyObject *
+stream_get_buffer(AfStream *self)
+{
+    PyObject *hint = PyLong_FromLong(-1);
+    if (hint == NULL) {
+        return NULL;
+    }
+    PyObject *buffer = PyObject_CallMethodOneArg(
+        self->protocol, self->loop->state->str_get_buffer, hint);
+    Py_DECREF(hint);
+    Py_ssize_t length = buffer == NULL ? -1 : PyObject_Size(buffer);
+    if (length == 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_buffer() returned an empty buffer");
+    }
+    if (length <= 0) {
+        Py_CLEAR(buffer);
+    }
+    return buffer;
+}
+
+static ReadOutcome
+stream_updated(AfStream *self, ssize_t size, bool filled)
+{
+    PyObject *result = NULL;
+    PyObject *count = PyLong_FromSsize_t(size);
+    if (count != NULL) {
+        PyObject *protocol = Py_NewRef(self->protocol);
+        result = PyObject_CallMethodOneArg(
+            protocol, self->loop->state->str_buffer_updated, count);
+        Py_DECREF(protocol);
+        Py_DECREF(count);
+    }
+    if (result == NULL) {
+        return stream_callback_failed(
+            self, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+    Py_DECREF(result);
+    return filled ? READ_MORE : READ_DONE;
+}
+
+static ReadOutcome
+stream_read_into(AfStream *self, PyObject *buffer)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
+        return stream_callback_failed(self,
+                                      "Fatal read error on socket transport");
+    }
+    /* The protocol may resize its buffer in buffer_updated. */
+    ssize_t size = recv(self->fd, view.buf, (size_t)view.len, 0);
+    bool filled = size == view.len;
+    int code = errno;
+    PyBuffer_Release(&view);
+    errno = code;
+    if (size < 0) {
+        return stream_recv_failed(self);
+    }
+    return size == 0 ? stream_eof(self) : stream_updated(self, size, filled);
+}
+
+static ReadOutcome
+stream_read_buffered(AfStream *self)
+{
+    PyObject *buffer = stream_get_buffer(self);
+    if (buffer == NULL) {
+        return stream_callback_failed(
+            self, "Fatal error: protocol.get_buffer() call failed.");
+    }
+    ReadOutcome outcome = self->conn_lost ? READ_DONE
+                                          : stream_read_into(self, buffer);
+    Py_DECREF(buffer);
+    return outcome;
+}
+
+static int
+stream_read_turn(AfStream *self)
+{
+    for (int i = 0; i < MAX_READS; i++) {
+        if (self->conn_lost || self->closing || self->reading_paused) {
+            return 0;
+        }
+        ReadOutcome outcome = self->buffered ? stream_read_buffered(self)
+                                             : stream_read_data(self);
+        if (outcome != READ_MORE) {
+            return outcome == READ_FAILED ? -1 : 0;
+        }
+    }
+    return 0;
+}
+
+int
+af_stream_read(AfStream *self)
+{
+    PyObject *context = self->context;
+    if (PyContext_Enter(context) < 0) {
+        return af_stream_fatal(self, "Fatal read error on socket transport");
+    }
+    int err = stream_read_turn(self);
+    if (PyContext_Exit(context) < 0) {
+        return -1;
+    }
+    return err;
+}
