@@ -9,6 +9,7 @@ borrowed from its Unix event loop where BaseEventLoop leaves a gap.
 import asyncio
 import errno
 import os
+import selectors
 import socket
 import sys
 import threading
@@ -68,7 +69,6 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
     def __init__(self):
         super().__init__()
         self._init_signals()
-        self._selector = None  # asyncio's transports look for it in their repr
         self._transports = weakref.WeakValueDictionary()
         self._unix_server_sockets = {}
 
@@ -132,6 +132,10 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
         events._set_running_loop(None)
         self._set_coroutine_origin_tracking(False)
         sys.set_asyncgen_hooks(*self._old_agen_hooks)
+
+    @property
+    def _selector(self):
+        return None if self.is_closed() else _SelectorView(self)
 
     # Slow paths of the C core: errors and debug mode.
 
@@ -324,6 +328,19 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
             transp._reset_empty_waiter()
             if resume_reading:
                 transp.resume_reading()
+
+
+class _SelectorView:
+    """What the repr of asyncio's own transports asks a selector."""
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def get_key(self, fd):
+        wanted = self._loop._watched_events(fd)
+        if not wanted:
+            raise KeyError(fd)
+        return selectors.SelectorKey(fd, fd, wanted, None)
 
 
 def new_event_loop():

@@ -371,6 +371,7 @@ static PyMethodDef loop_methods[] = {
     /* What asyncfast/loop.py builds on. */
     {"_lookup_address", af_dns_lookup_address, METH_VARARGS, NULL},
     {"_lookup_name", af_dns_lookup_name, METH_VARARGS, NULL},
+    {"_watched_events", af_watch_events, METH_O, NULL},
     {"_run", af_loop_run, METH_NOARGS, NULL},
     {"_shut", loop_shut_method, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

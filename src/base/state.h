@@ -94,7 +94,7 @@
     X(CancelledError, "asyncio.exceptions", "CancelledError")                  \
     X(Socket, "socket", "socket")                                              \
     X(SendfileMode, "asyncio.constants", "_SendfileMode")                      \
-    X(Transport, "asyncio.transports", "Transport")                            \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")             \
     X(TransportSocket, "asyncio.trsock", "TransportSocket")                    \
     X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket")            \
     X(extract_stack, "asyncio.format_helpers", "extract_stack")                \

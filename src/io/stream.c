@@ -661,6 +661,18 @@ stream_get_paused(PyObject *op, void *Py_UNUSED(closure))
     return PyBool_FromLong(((AfStream *)op)->flow.paused);
 }
 
+static PyObject *
+stream_get_high(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(((AfStream *)op)->flow.high);
+}
+
+static PyObject *
+stream_get_low(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(((AfStream *)op)->flow.low);
+}
+
 PyDoc_STRVAR(abort_doc,
              "abort($self, /)\n--\n\n"
              "Close at once: what is buffered is dropped, connection_lost(None) "
@@ -766,6 +778,8 @@ static PyGetSetDef stream_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {"_loop", stream_get_loop, NULL, NULL, NULL},
     {"_protocol_paused", stream_get_paused, NULL, NULL, NULL},
+    {"_high_water", stream_get_high, NULL, NULL, NULL},
+    {"_low_water", stream_get_low, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -812,15 +826,32 @@ stream_set_abilities(AfState *state)
     return err;
 }
 
+static int
+stream_check_layout(AfState *state)
+{
+    static const char *const slots[] = {"_high_water", "_loop", "_low_water",
+                                        "_protocol_paused"};
+    PyObject *base = state->FlowControlMixin;
+    if (af_state_check_slot(base, "_extra", offsetof(AfStream, extra)) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+        Py_ssize_t offset =
+            (Py_ssize_t)(offsetof(AfStream, unused) + i * sizeof(PyObject *));
+        if (af_state_check_slot(base, slots[i], offset) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int
 af_stream_init_type(PyObject *module)
 {
     AfState *state = PyModule_GetState(module);
-    if (af_state_check_slot(state->Transport, "_extra",
-                            offsetof(AfStream, extra))
-            < 0
+    if (stream_check_layout(state) < 0
         || af_state_add_type(module, &state->StreamTransport_type,
-                             &stream_spec, state->Transport)
+                             &stream_spec, state->FlowControlMixin)
                < 0) {
         return -1;
     }

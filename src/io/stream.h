@@ -8,6 +8,8 @@
 typedef struct {
     PyObject_HEAD
     PyObject *extra;    /* owned; asyncio.BaseTransport's only slot */
+    PyObject *unused[4]; /* borrowed: the slots of asyncio's _FlowControlMixin,
+                            the class that loop.sendfile asks for; never set */
     PyObject *dict;     /* owned */
     PyObject *weakrefs; /* borrowed: managed by weakref */
     AfLoop *loop;       /* owned */

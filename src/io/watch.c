@@ -417,6 +417,17 @@ af_watch_remove_writer_unchecked(PyObject *self, PyObject *file)
 }
 
 PyObject *
+af_watch_events(PyObject *self, PyObject *file)
+{
+    int fd = af_watch_fileno(file);
+    if (fd < 0) {
+        return NULL;
+    }
+    AfWatch *base = af_poll_find(&((AfLoop *)self)->poll, fd);
+    return PyLong_FromLong(base == NULL ? 0 : base->wanted);
+}
+
+PyObject *
 af_watch_ensure_free(PyObject *self, PyObject *file)
 {
     int fd = af_watch_fileno(file);

@@ -38,6 +38,7 @@ PyObject *af_watch_add_writer_unchecked(PyObject *self, PyObject *const *args,
                                         Py_ssize_t nargs);
 PyObject *af_watch_remove_reader_unchecked(PyObject *self, PyObject *file);
 PyObject *af_watch_remove_writer_unchecked(PyObject *self, PyObject *file);
+PyObject *af_watch_events(PyObject *self, PyObject *file);
 PyObject *af_watch_ensure_free(PyObject *self, PyObject *file);
 
 #endif
