@@ -167,6 +167,8 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
                 )
         finally:
             self._current_handle = None
+            # A traceback may keep this frame: don't let it keep the handle.
+            handle = None
 
     def _log_transport_error(self, transport, message, exc):
         if self._debug:
