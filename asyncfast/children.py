@@ -19,8 +19,7 @@ def _wait(pid):
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
         logger.warning(
-            "child process %d exit status already read: "
-            " will report returncode 255",
+            "child process %d exit status already read:  will report returncode 255",
             pid,
         )
         return 255
@@ -104,6 +103,4 @@ class ChildMixin:
         if self.is_closed():
             logger.warning("Loop %r that handles pid %r is closed", self, pid)
             return
-        self.call_soon_threadsafe(
-            self.call_soon, transport._process_exited, returncode
-        )
+        self.call_soon_threadsafe(self.call_soon, transport._process_exited, returncode)

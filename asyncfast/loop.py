@@ -359,9 +359,7 @@ def _remove_unix_socket(path, inode):
     except FileNotFoundError:
         pass
     except OSError as exc:
-        logger.error(
-            "Unable to clean up listening UNIX socket %r: %r", path, exc
-        )
+        logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
 
 
 def _is_literal(host, port):

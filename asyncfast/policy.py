@@ -7,12 +7,13 @@ from .loop import Loop
 __all__ = ["EventLoopPolicy", "set_policy"]
 
 # The names without underscore warn from CPython 3.14 on.
-_Base = getattr(
-    unix_events, "_DefaultEventLoopPolicy", None
-) or unix_events.DefaultEventLoopPolicy
-set_policy = getattr(
-    events, "_set_event_loop_policy", None
-) or events.set_event_loop_policy
+_Base = (
+    getattr(unix_events, "_DefaultEventLoopPolicy", None)
+    or unix_events.DefaultEventLoopPolicy
+)
+set_policy = (
+    getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy
+)
 
 
 class EventLoopPolicy(_Base):

@@ -141,9 +141,7 @@ class SignalMixin:
         self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
-        default = (
-            signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
-        )
+        default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
         try:
             signal.signal(sig, default)
         except OSError as exc:

@@ -131,8 +131,7 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     if (PyObject_GenericSetAttr(self, name, value) < 0) {
         return -1;
     }
-    bool is_time =
-        PyUnicode_Compare(name, loop->state->str_time) == 0;
+    bool is_time = PyUnicode_Compare(name, loop->state->str_time) == 0;
     if (!is_time
         && PyUnicode_Compare(name, loop->state->str_create_future) != 0) {
         return 0;
@@ -282,9 +281,8 @@ PyDoc_STRVAR(is_closed_doc, "is_closed($self, /)\n--\n\n"
                             "True once close() was called.");
 PyDoc_STRVAR(get_debug_doc, "get_debug($self, /)\n--\n\n"
                             "True in debug mode.");
-PyDoc_STRVAR(create_future_doc,
-             "create_future($self, /)\n--\n\n"
-             "A new asyncio.Future attached to this loop.");
+PyDoc_STRVAR(create_future_doc, "create_future($self, /)\n--\n\n"
+                                "A new asyncio.Future attached to this loop.");
 PyDoc_STRVAR(add_reader_doc,
              "add_reader($self, fd, callback, /, *args)\n--\n\n"
              "Call callback(*args) whenever fd, an int or an object with "
@@ -333,8 +331,7 @@ static PyMethodDef loop_methods[] = {
     {"call_soon", FAST(af_handle_call_soon_method), KEYWORDS, call_soon_doc},
     {"call_soon_threadsafe", FAST(af_threadsafe_call_soon), KEYWORDS,
      call_soon_threadsafe_doc},
-    {"call_later", FAST(af_timers_call_later_method), KEYWORDS,
-     call_later_doc},
+    {"call_later", FAST(af_timers_call_later_method), KEYWORDS, call_later_doc},
     {"call_at", FAST(af_timers_call_at), KEYWORDS, call_at_doc},
     {"time", af_loop_time, METH_NOARGS, time_doc},
     {"stop", af_loop_stop, METH_NOARGS, stop_doc},
@@ -380,16 +377,11 @@ static PyMethodDef loop_methods[] = {
 PyDoc_STRVAR(loop_doc, "The core of asyncfast.Loop.");
 
 static PyType_Slot loop_slots[] = {
-    {Py_tp_doc, (void *)loop_doc},
-    {Py_tp_new, loop_new},
-    {Py_tp_dealloc, loop_dealloc},
-    {Py_tp_traverse, loop_traverse},
-    {Py_tp_clear, loop_clear},
-    {Py_tp_setattro, loop_setattro},
-    {Py_tp_methods, loop_methods},
-    {Py_tp_members, loop_members},
-    {Py_tp_getset, loop_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)loop_doc}, {Py_tp_new, loop_new},
+    {Py_tp_dealloc, loop_dealloc}, {Py_tp_traverse, loop_traverse},
+    {Py_tp_clear, loop_clear},     {Py_tp_setattro, loop_setattro},
+    {Py_tp_methods, loop_methods}, {Py_tp_members, loop_members},
+    {Py_tp_getset, loop_getset},   {0, NULL},
 };
 
 static PyType_Spec loop_spec = {

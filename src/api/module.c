@@ -88,19 +88,14 @@ static PyModuleDef_Slot module_slots[] = {
 PyDoc_STRVAR(module_doc, "The C core of asyncfast.");
 
 struct PyModuleDef af_module_def = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "asyncfast._core",
-    .m_doc = module_doc,
-    .m_size = sizeof(AfState),
-    .m_methods = module_methods,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
+    PyModuleDef_HEAD_INIT,         .m_name = "asyncfast._core",
+    .m_doc = module_doc,           .m_size = sizeof(AfState),
+    .m_methods = module_methods,   .m_slots = module_slots,
+    .m_traverse = module_traverse, .m_clear = module_clear,
     .m_free = module_free,
 };
 
-PyMODINIT_FUNC
-PyInit__core(void);
+PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC
 PyInit__core(void)

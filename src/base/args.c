@@ -29,8 +29,7 @@ args_too_many(const AfParams *params, Py_ssize_t nargs)
                  "%s() takes %s%d positional argument%s (%zd given)",
                  params->function,
                  params->required < params->positional ? "at most " : "",
-                 params->positional, params->positional == 1 ? "" : "s",
-                 nargs);
+                 params->positional, params->positional == 1 ? "" : "s", nargs);
     return -1;
 }
 

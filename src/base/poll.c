@@ -54,8 +54,8 @@ static int
 watch_arm(AfPoll *poll, AfWatch *watch, int events)
 {
     uint32_t serial = ++poll->serial;
-    int code = af_backend_set(poll->backend, watch->fd, watch->armed, events,
-                              serial);
+    int code =
+        af_backend_set(poll->backend, watch->fd, watch->armed, events, serial);
     if (code == 0) {
         watch->armed = (uint8_t)events;
         watch->serial = serial;

@@ -160,8 +160,7 @@ backend_drain_wake(AfBackend *backend)
 {
     uint64_t value;
     while (read(backend->wake_fd, &value, sizeof(value)) < 0
-           && errno == EINTR) {
-    }
+           && errno == EINTR) {}
 }
 
 int
@@ -190,8 +189,7 @@ void
 af_backend_wake(AfBackend *backend)
 {
     uint64_t one = 1;
-    while (write(backend->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
-    }
+    while (write(backend->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR) {}
 }
 
 int

@@ -237,7 +237,8 @@ backend_arm_timer(AfBackend *backend, double timeout)
         uv_timer_stop(&backend->timer);
         return;
     }
-    double milliseconds = ceil((timeout < max_wait ? timeout : max_wait) * 1000);
+    double milliseconds =
+        ceil((timeout < max_wait ? timeout : max_wait) * 1000);
     uv_update_time(&backend->uv);
     uv_timer_start(&backend->timer, on_timer, (uint64_t)milliseconds, 0);
 }

@@ -23,15 +23,15 @@ state_import(PyObject **slot, const char *module_name, const char *attribute)
 int
 af_state_init(AfState *state)
 {
-#define INTERN(name)                                                           \
-    if (state_intern(&state->str_##name, #name) < 0) {                         \
-        return -1;                                                             \
+#define INTERN(name)                                   \
+    if (state_intern(&state->str_##name, #name) < 0) { \
+        return -1;                                     \
     }
     AF_STATE_NAMES(INTERN)
 #undef INTERN
-#define IMPORT(name, module, attribute)                                        \
-    if (state_import(&state->name, module, attribute) < 0) {                   \
-        return -1;                                                             \
+#define IMPORT(name, module, attribute)                      \
+    if (state_import(&state->name, module, attribute) < 0) { \
+        return -1;                                           \
     }
     AF_STATE_IMPORTS(IMPORT)
 #undef IMPORT
@@ -110,14 +110,15 @@ af_state_check_slot(PyObject *type, const char *name, Py_ssize_t offset)
     if (descriptor == NULL) {
         return -1;
     }
-    bool fits = Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
-                && ((PyMemberDescrObject *)descriptor)->d_member->offset
-                       == offset;
+    bool fits =
+        Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
+        && ((PyMemberDescrObject *)descriptor)->d_member->offset == offset;
     Py_DECREF(descriptor);
     if (!fits) {
         PyErr_Format(PyExc_ImportError,
                      "asyncfast does not know this CPython's %R: "
-                     "its slot %s is not where it was", type, name);
+                     "its slot %s is not where it was",
+                     type, name);
         return -1;
     }
     return 0;

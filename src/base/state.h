@@ -9,97 +9,97 @@
 #include "base/compat.h"
 
 /* Types of this extension, filled by each room's af_<noun>_init_type. */
-#define AF_STATE_TYPES(X)                                                      \
-    X(Loop)                                                                    \
-    X(Handle)                                                                  \
-    X(TimerHandle)                                                             \
-    X(FdWatch)                                                                 \
-    X(SockOperation)                                                           \
-    X(StreamTransport)                                                         \
-    X(Listener)                                                                \
+#define AF_STATE_TYPES(X) \
+    X(Loop)               \
+    X(Handle)             \
+    X(TimerHandle)        \
+    X(FdWatch)            \
+    X(SockOperation)      \
+    X(StreamTransport)    \
+    X(Listener)           \
     X(Resolver)
 
 /* Interned strings: state->str_<name>. */
-#define AF_STATE_NAMES(X)                                                      \
-    X(_accept_tls)                                                             \
-    X(_asyncio_future_blocking)                                                \
-    X(_attach)                                                                 \
-    X(_call_connection_lost)                                                   \
-    X(_cancelled)                                                              \
-    X(_check_callback)                                                         \
-    X(_check_thread)                                                           \
-    X(_detach)                                                                 \
-    X(_extra)                                                                  \
-    X(_log_transport_error)                                                    \
-    X(_accept_failed)                                                          \
-    X(_report_callback_error)                                                  \
-    X(_report_accepting)                                                       \
-    X(_run)                                                                    \
-    X(_run_debug)                                                              \
-    X(accept)                                                                  \
-    X(buffer_updated)                                                          \
-    X(call_at)                                                                 \
-    X(call_exception_handler)                                                  \
-    X(call_soon)                                                               \
-    X(call_soon_threadsafe)                                                    \
-    X(callback)                                                                \
-    X(close)                                                                   \
-    X(connect)                                                                 \
-    X(connection_lost)                                                         \
-    X(connection_made)                                                         \
-    X(context)                                                                 \
-    X(create_future)                                                           \
-    X(create_task)                                                             \
-    X(data_received)                                                           \
-    X(debug)                                                                   \
-    X(done)                                                                    \
-    X(eof_received)                                                            \
-    X(exception)                                                               \
-    X(family)                                                                  \
-    X(fileno)                                                                  \
-    X(get_buffer)                                                              \
-    X(getpeername)                                                             \
-    X(getsockname)                                                             \
-    X(gettimeout)                                                              \
-    X(is_closing)                                                              \
-    X(loop)                                                                    \
-    X(message)                                                                 \
-    X(pause_writing)                                                           \
-    X(peername)                                                                \
-    X(proto)                                                                   \
-    X(protocol)                                                                \
-    X(recvfrom)                                                                \
-    X(recvfrom_into)                                                           \
-    X(resume_writing)                                                          \
-    X(send)                                                                    \
-    X(sendto)                                                                  \
-    X(set_exception)                                                           \
-    X(set_result)                                                              \
-    X(setblocking)                                                             \
-    X(shutdown)                                                                \
-    X(socket)                                                                  \
-    X(sockname)                                                                \
-    X(throw)                                                                   \
-    X(time)                                                                    \
-    X(transport)                                                               \
-    X(type)                                                                    \
+#define AF_STATE_NAMES(X)       \
+    X(_accept_tls)              \
+    X(_asyncio_future_blocking) \
+    X(_attach)                  \
+    X(_call_connection_lost)    \
+    X(_cancelled)               \
+    X(_check_callback)          \
+    X(_check_thread)            \
+    X(_detach)                  \
+    X(_extra)                   \
+    X(_log_transport_error)     \
+    X(_accept_failed)           \
+    X(_report_callback_error)   \
+    X(_report_accepting)        \
+    X(_run)                     \
+    X(_run_debug)               \
+    X(accept)                   \
+    X(buffer_updated)           \
+    X(call_at)                  \
+    X(call_exception_handler)   \
+    X(call_soon)                \
+    X(call_soon_threadsafe)     \
+    X(callback)                 \
+    X(close)                    \
+    X(connect)                  \
+    X(connection_lost)          \
+    X(connection_made)          \
+    X(context)                  \
+    X(create_future)            \
+    X(create_task)              \
+    X(data_received)            \
+    X(debug)                    \
+    X(done)                     \
+    X(eof_received)             \
+    X(exception)                \
+    X(family)                   \
+    X(fileno)                   \
+    X(get_buffer)               \
+    X(getpeername)              \
+    X(getsockname)              \
+    X(gettimeout)               \
+    X(is_closing)               \
+    X(loop)                     \
+    X(message)                  \
+    X(pause_writing)            \
+    X(peername)                 \
+    X(proto)                    \
+    X(protocol)                 \
+    X(recvfrom)                 \
+    X(recvfrom_into)            \
+    X(resume_writing)           \
+    X(send)                     \
+    X(sendto)                   \
+    X(set_exception)            \
+    X(set_result)               \
+    X(setblocking)              \
+    X(shutdown)                 \
+    X(socket)                   \
+    X(sockname)                 \
+    X(throw)                    \
+    X(time)                     \
+    X(transport)                \
+    X(type)                     \
     X(warning)
 
 /* Objects of the standard library: X(field, module, attribute). */
-#define AF_STATE_IMPORTS(X)                                                    \
-    X(AsyncioHandle, "asyncio.events", "Handle")                               \
-    X(AsyncioTimerHandle, "asyncio.events", "TimerHandle")                     \
-    X(AsyncioFuture, "asyncio.futures", "Future")                              \
-    X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol")               \
-    X(CancelledError, "asyncio.exceptions", "CancelledError")                  \
-    X(Socket, "socket", "socket")                                              \
-    X(SendfileMode, "asyncio.constants", "_SendfileMode")                      \
-    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")             \
-    X(TransportSocket, "asyncio.trsock", "TransportSocket")                    \
-    X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket")            \
-    X(extract_stack, "asyncio.format_helpers", "extract_stack")                \
-    X(gaierror, "socket", "gaierror")                                          \
-    X(logger, "asyncio.log", "logger")                                         \
+#define AF_STATE_IMPORTS(X)                                         \
+    X(AsyncioHandle, "asyncio.events", "Handle")                    \
+    X(AsyncioTimerHandle, "asyncio.events", "TimerHandle")          \
+    X(AsyncioFuture, "asyncio.futures", "Future")                   \
+    X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol")    \
+    X(CancelledError, "asyncio.exceptions", "CancelledError")       \
+    X(Socket, "socket", "socket")                                   \
+    X(SendfileMode, "asyncio.constants", "_SendfileMode")           \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")  \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket")         \
+    X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket") \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack")     \
+    X(gaierror, "socket", "gaierror")                               \
+    X(logger, "asyncio.log", "logger")                              \
     X(set_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")
 
 /* Idle objects kept for reuse, so that scheduling a call costs no malloc. */
@@ -121,10 +121,11 @@ typedef struct AfState {
 #define FIELD(name, module, attribute) PyObject *name; /* owned */
     AF_STATE_IMPORTS(FIELD)
 #undef FIELD
-    PyObject *empty_tuple;      /* owned */
-    PyObject *kwnames_loop;     /* owned; ("loop",) */
-    PyObject *kwnames_fileno;   /* owned; ("fileno",) */
-    struct AfLoop *first_loop;  /* borrowed: a loop unlinks itself when it dies */
+    PyObject *empty_tuple;    /* owned */
+    PyObject *kwnames_loop;   /* owned; ("loop",) */
+    PyObject *kwnames_fileno; /* owned; ("fileno",) */
+    struct AfLoop
+        *first_loop; /* borrowed: a loop unlinks itself when it dies */
     AfFreelist handles;
     AfFreelist timers;
 } AfState;

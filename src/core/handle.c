@@ -100,11 +100,9 @@ af_handle_fill(AfLoop *loop, AfHandle *handle, PyObject *callback,
     handle->repr = Py_NewRef(Py_None);
     handle->context =
         context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
-    handle->source_traceback = loop->debug
-                                   ? handle_source_traceback(loop->state)
-                                   : Py_NewRef(Py_None);
-    return handle->context == NULL || handle->source_traceback == NULL ? -1
-                                                                       : 0;
+    handle->source_traceback =
+        loop->debug ? handle_source_traceback(loop->state) : Py_NewRef(Py_None);
+    return handle->context == NULL || handle->source_traceback == NULL ? -1 : 0;
 }
 
 PyObject *
@@ -133,8 +131,7 @@ af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
         Py_DECREF(args);
         return NULL;
     }
-    if (af_handle_fill(loop, (AfHandle *)handle, callback, args, context)
-        < 0) {
+    if (af_handle_fill(loop, (AfHandle *)handle, callback, args, context) < 0) {
         Py_DECREF(handle);
         return NULL;
     }
@@ -241,8 +238,7 @@ handle_is_intact(const AfHandle *handle)
 static int
 handle_run_slowly(AfLoop *loop, PyObject *handle)
 {
-    PyObject *result =
-        PyObject_CallMethodNoArgs(handle, loop->state->str__run);
+    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->state->str__run);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -273,8 +269,7 @@ static int
 foreign_handle_run(AfLoop *loop, PyObject *item)
 {
     int err = -1;
-    PyObject *cancelled =
-        PyObject_GetAttr(item, loop->state->str__cancelled);
+    PyObject *cancelled = PyObject_GetAttr(item, loop->state->str__cancelled);
     if (cancelled == Py_True) {
         err = 0;
     }
@@ -400,12 +395,9 @@ static PyMethodDef handle_methods[] = {
 PyDoc_STRVAR(handle_doc, "One scheduled call, as call_soon() returns it.");
 
 static PyType_Slot handle_slots[] = {
-    {Py_tp_doc, (void *)handle_doc},
-    {Py_tp_dealloc, handle_dealloc},
-    {Py_tp_traverse, af_handle_traverse},
-    {Py_tp_clear, af_handle_clear},
-    {Py_tp_methods, handle_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)handle_doc},      {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, af_handle_traverse}, {Py_tp_clear, af_handle_clear},
+    {Py_tp_methods, handle_methods},      {0, NULL},
 };
 
 static PyType_Spec handle_spec = {
@@ -433,13 +425,14 @@ handle_check_layout(AfState *state)
     };
     for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
         if (af_state_check_slot(state->AsyncioHandle, slots[i].name,
-                              slots[i].offset)
+                                slots[i].offset)
             < 0) {
             return -1;
         }
     }
     PyObject *timer = state->AsyncioTimerHandle;
-    if (af_state_check_slot(timer, "_scheduled", offsetof(AfTimer, scheduled)) < 0
+    if (af_state_check_slot(timer, "_scheduled", offsetof(AfTimer, scheduled))
+            < 0
         || af_state_check_slot(timer, "_when", offsetof(AfTimer, when)) < 0) {
         return -1;
     }

@@ -103,8 +103,8 @@ static PyObject *
 report_context(AfState *state, const char *message, PyObject *exc,
                PyObject *protocol, PyObject *transport)
 {
-    PyObject *context = Py_BuildValue("{sssO}", "message", message,
-                                      "exception", exc);
+    PyObject *context =
+        Py_BuildValue("{sssO}", "message", message, "exception", exc);
     if (context == NULL) {
         return NULL;
     }
@@ -145,8 +145,8 @@ af_loop_debug_log(AfLoop *loop, const char *format, PyObject *object)
     if (!loop->debug) {
         return;
     }
-    PyObject *result = PyObject_CallMethod(loop->state->logger, "debug", "sO",
-                                           format, object);
+    PyObject *result =
+        PyObject_CallMethod(loop->state->logger, "debug", "sO", format, object);
     if (result == NULL) {
         PyErr_WriteUnraisable(object);
     }

@@ -12,8 +12,8 @@ static const AfParams call_soon_threadsafe_params = {
     "call_soon_threadsafe", 1, 1, {"callback", NULL}};
 
 PyObject *
-af_threadsafe_call_soon(PyObject *self, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *kwnames)
+af_threadsafe_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
     AfLoop *loop = (AfLoop *)self;
     PyObject *callback, *context;

@@ -338,8 +338,8 @@ af_timers_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
     PyObject *given[2], *context;
-    Py_ssize_t used = af_args_split(&call_at_params, args, nargs, kwnames,
-                                    given, &context);
+    Py_ssize_t used =
+        af_args_split(&call_at_params, args, nargs, kwnames, given, &context);
     if (used < 0 || timers_check_none(given[0], "when cannot be None") < 0) {
         return NULL;
     }
@@ -359,8 +359,8 @@ af_timers_call_later(AfLoop *loop, double delay, PyObject *callback,
     if (when == NULL) {
         return NULL;
     }
-    PyObject *timer = timer_new(loop, when, now + delay, callback,
-                                Py_NewRef(args), NULL);
+    PyObject *timer =
+        timer_new(loop, when, now + delay, callback, Py_NewRef(args), NULL);
     Py_DECREF(when);
     return timer;
 }
@@ -388,12 +388,9 @@ PyDoc_STRVAR(timer_doc,
              "One delayed call, as call_later() and call_at() return it.");
 
 static PyType_Slot timer_slots[] = {
-    {Py_tp_doc, (void *)timer_doc},
-    {Py_tp_dealloc, timer_dealloc},
-    {Py_tp_traverse, timer_traverse},
-    {Py_tp_clear, timer_clear},
-    {Py_tp_methods, timer_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)timer_doc},   {Py_tp_dealloc, timer_dealloc},
+    {Py_tp_traverse, timer_traverse}, {Py_tp_clear, timer_clear},
+    {Py_tp_methods, timer_methods},   {0, NULL},
 };
 
 static PyType_Spec timer_spec = {

@@ -8,8 +8,8 @@ struct AfLoop;
 struct AfTimer;
 
 typedef struct {
-    double when;       /* seconds of the loop's clock; -inf for NaN */
-    uint64_t sequence; /* equal deadlines fire in the order of scheduling */
+    double when;           /* seconds of the loop's clock; -inf for NaN */
+    uint64_t sequence;     /* equal deadlines fire in the order of scheduling */
     struct AfTimer *timer; /* owned */
 } AfTimerSlot;
 

@@ -103,8 +103,7 @@ af_address_from_python(PyObject *tuple, struct sockaddr_storage *address)
     int port;
     unsigned flowinfo = 0;
     unsigned scope_id = 0;
-    if (!PyArg_ParseTuple(tuple, "si|II", &host, &port, &flowinfo,
-                          &scope_id)) {
+    if (!PyArg_ParseTuple(tuple, "si|II", &host, &port, &flowinfo, &scope_id)) {
         return -1;
     }
     void *aligned = memset(address, 0, sizeof(*address));

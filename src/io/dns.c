@@ -20,7 +20,7 @@
 
 typedef struct {
     PyObject_HEAD
-    AfLoop *loop; /* borrowed: owns this through its AfIo; NULL if closed */
+    AfLoop *loop;  /* borrowed: owns this through its AfIo; NULL if closed */
     uv_loop_t *uv; /* owned */
     AfWatch watch;
     int pending;
@@ -104,15 +104,14 @@ static void
 on_address(uv_getaddrinfo_t *uv, int status, struct addrinfo *info)
 {
     Request *request = uv->data;
-    PyObject *result = status < 0 ? request_error(request, status)
-                                  : addrinfo_list(info);
+    PyObject *result =
+        status < 0 ? request_error(request, status) : addrinfo_list(info);
     uv_freeaddrinfo(info);
     request_finish(request, result);
 }
 
 static void
-on_name(uv_getnameinfo_t *uv, int status, const char *host,
-        const char *service)
+on_name(uv_getnameinfo_t *uv, int status, const char *host, const char *service)
 {
     Request *request = uv->data;
     PyObject *result = status < 0 ? request_error(request, status)

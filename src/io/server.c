@@ -125,8 +125,7 @@ listener_extra(AfState *state, PyObject *conn,
 {
     PyObject *peername =
         af_address_to_python((const struct sockaddr *)address, length);
-    if (peername == NULL
-        && PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
+    if (peername == NULL && PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
         PyErr_Clear();
         peername = PyObject_CallMethodNoArgs(conn, state->str_getpeername);
     }
@@ -145,8 +144,8 @@ listener_connect_tls(AfLoop *loop, Listener *self, PyObject *conn,
                      PyObject *extra)
 {
     PyObject *coroutine = PyObject_CallMethodObjArgs(
-        (PyObject *)loop, loop->state->str__accept_tls, self->rest,
-        conn, extra, NULL);
+        (PyObject *)loop, loop->state->str__accept_tls, self->rest, conn, extra,
+        NULL);
     if (coroutine == NULL) {
         return -1;
     }
@@ -176,9 +175,9 @@ listener_report(AfLoop *loop, PyObject *protocol, PyObject *conn)
         PyErr_Clear();
         return 0;
     }
-    return af_loop_report(
-        loop, "Error on transport creation for incoming connection", protocol,
-        NULL);
+    return af_loop_report(loop,
+                          "Error on transport creation for incoming connection",
+                          protocol, NULL);
 }
 
 static int
@@ -204,8 +203,8 @@ listener_connect_plain(AfLoop *loop, Listener *self, PyObject *conn,
 static void
 listener_log(AfLoop *loop, Listener *self, PyObject *conn, PyObject *extra)
 {
-    PyObject *peername = PyDict_GetItemWithError(
-        extra, loop->state->str_peername);
+    PyObject *peername =
+        PyDict_GetItemWithError(extra, loop->state->str_peername);
     PyObject *result = PyObject_CallMethod(
         loop->state->logger, "debug", "sOOO",
         "%r got a new connection from %r: %r", self->server, peername, conn);
@@ -225,8 +224,8 @@ listener_connect(AfLoop *loop, Listener *self, int fd,
         conn == NULL ? NULL : listener_extra(state, conn, address, length);
     int err;
     if (extra == NULL) {
-        err = af_loop_report(loop, "Exception in callback of accept", NULL,
-                             NULL);
+        err =
+            af_loop_report(loop, "Exception in callback of accept", NULL, NULL);
     }
     else {
         if (loop->debug) {
@@ -308,16 +307,16 @@ listener_fill(AfLoop *loop, Listener *self, PyObject **given)
     if (given[CONTEXT] != NULL && given[CONTEXT] != Py_None) {
         self->context = Py_NewRef(given[CONTEXT]);
     }
-    self->backlog = given[BACKLOG] == NULL ? 100
-                                           : (int)PyLong_AsLong(given[BACKLOG]);
+    self->backlog =
+        given[BACKLOG] == NULL ? 100 : (int)PyLong_AsLong(given[BACKLOG]);
     self->fd = af_watch_fileno(given[SOCK]);
     self->family = PyObject_GetAttr(given[SOCK], state->str_family);
     self->type = PyObject_GetAttr(given[SOCK], state->str_type);
     self->proto = PyObject_GetAttr(given[SOCK], state->str_proto);
-    self->rest = PyTuple_Pack(
-        8, given[FACTORY], given[SOCK], self->ssl, self->server,
-        or_none(given[BACKLOG]), or_none(given[HANDSHAKE]),
-        or_none(given[SHUTDOWN]), or_none(given[CONTEXT]));
+    self->rest =
+        PyTuple_Pack(8, given[FACTORY], given[SOCK], self->ssl, self->server,
+                     or_none(given[BACKLOG]), or_none(given[HANDSHAKE]),
+                     or_none(given[SHUTDOWN]), or_none(given[CONTEXT]));
     return PyErr_Occurred() ? -1 : 0;
 }
 

@@ -193,8 +193,8 @@ operation_try(Operation *self, PyObject **result)
 static int
 operation_check_blocking(Operation *self)
 {
-    PyObject *timeout =
-        PyObject_CallMethodNoArgs(self->sock, self->loop->state->str_gettimeout);
+    PyObject *timeout = PyObject_CallMethodNoArgs(
+        self->sock, self->loop->state->str_gettimeout);
     if (timeout == NULL) {
         return -1;
     }
@@ -317,7 +317,8 @@ throw_raise(PyObject *type, PyObject *value, PyObject *traceback)
     else {
         PyErr_Format(PyExc_TypeError,
                      "exceptions must be classes or instances deriving from "
-                     "BaseException, not %s", Py_TYPE(type)->tp_name);
+                     "BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
     }
 }
 
@@ -337,7 +338,8 @@ operation_throw(PyObject *op, PyObject *args)
     operation_withdraw(self);
     PyObject *method =
         PyObject_GetAttr(self->waiter, self->loop->state->str_throw);
-    PyObject *result = method == NULL ? NULL : PyObject_CallObject(method, args);
+    PyObject *result =
+        method == NULL ? NULL : PyObject_CallObject(method, args);
     Py_XDECREF(method);
     operation_finish(self, result == NULL ? PYGEN_ERROR : PYGEN_NEXT);
     return result;
@@ -404,8 +406,7 @@ recv_large(Operation *self, Py_ssize_t size, PyObject **result)
     if (bytes == NULL) {
         return -1;
     }
-    ssize_t count =
-        recv(self->fd, PyBytes_AS_STRING(bytes), (size_t)size, 0);
+    ssize_t count = recv(self->fd, PyBytes_AS_STRING(bytes), (size_t)size, 0);
     if (count < 0) {
         int failed = attempt_failed();
         Py_DECREF(bytes);
@@ -526,11 +527,10 @@ attempt_accept(Operation *self, PyObject **result)
         return outcome;
     }
     PyObject *connection = PySequence_GetItem(*result, 0);
-    PyObject *none =
-        connection == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(connection, state->str_setblocking,
-                                        Py_False);
+    PyObject *none = connection == NULL
+                         ? NULL
+                         : PyObject_CallMethodOneArg(
+                             connection, state->str_setblocking, Py_False);
     Py_XDECREF(connection);
     if (none == NULL) {
         Py_CLEAR(*result);
@@ -542,31 +542,45 @@ attempt_accept(Operation *self, PyObject **result)
 
 static const Kind recv_kind = {
     {"sock_recv", 2, 2, {"sock", "n", NULL}},
-    "Loop.sock_recv", AF_READ, attempt_recv,
+    "Loop.sock_recv",
+    AF_READ,
+    attempt_recv,
 };
 static const Kind recv_into_kind = {
     {"sock_recv_into", 2, 2, {"sock", "buf", NULL}},
-    "Loop.sock_recv_into", AF_READ, attempt_recv_into,
+    "Loop.sock_recv_into",
+    AF_READ,
+    attempt_recv_into,
 };
 static const Kind recvfrom_kind = {
     {"sock_recvfrom", 2, 2, {"sock", "bufsize", NULL}},
-    "Loop.sock_recvfrom", AF_READ, attempt_recvfrom,
+    "Loop.sock_recvfrom",
+    AF_READ,
+    attempt_recvfrom,
 };
 static const Kind recvfrom_into_kind = {
     {"sock_recvfrom_into", 2, 3, {"sock", "buf", "nbytes", NULL}},
-    "Loop.sock_recvfrom_into", AF_READ, attempt_recvfrom_into,
+    "Loop.sock_recvfrom_into",
+    AF_READ,
+    attempt_recvfrom_into,
 };
 static const Kind sendall_kind = {
     {"sock_sendall", 2, 2, {"sock", "data", NULL}},
-    "Loop.sock_sendall", AF_WRITE, attempt_sendall,
+    "Loop.sock_sendall",
+    AF_WRITE,
+    attempt_sendall,
 };
 static const Kind sendto_kind = {
     {"sock_sendto", 3, 3, {"sock", "data", "address", NULL}},
-    "Loop.sock_sendto", AF_WRITE, attempt_sendto,
+    "Loop.sock_sendto",
+    AF_WRITE,
+    attempt_sendto,
 };
 static const Kind accept_kind = {
     {"sock_accept", 1, 1, {"sock", NULL}},
-    "Loop.sock_accept", AF_READ, attempt_accept,
+    "Loop.sock_accept",
+    AF_READ,
+    attempt_accept,
 };
 
 static PyObject *
@@ -666,18 +680,12 @@ PyDoc_STRVAR(operation_doc, "An awaitable socket operation, as the loop's "
                             "sock_* methods return it.");
 
 static PyType_Slot operation_slots[] = {
-    {Py_tp_doc, (void *)operation_doc},
-    {Py_tp_dealloc, operation_dealloc},
-    {Py_tp_finalize, operation_finalize},
-    {Py_tp_traverse, operation_traverse},
-    {Py_tp_clear, operation_clear},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, operation_iternext},
-    {Py_am_await, PyObject_SelfIter},
-    {Py_am_send, operation_send},
-    {Py_tp_methods, operation_methods},
-    {Py_tp_getset, operation_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)operation_doc},   {Py_tp_dealloc, operation_dealloc},
+    {Py_tp_finalize, operation_finalize}, {Py_tp_traverse, operation_traverse},
+    {Py_tp_clear, operation_clear},       {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, operation_iternext}, {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, operation_send},         {Py_tp_methods, operation_methods},
+    {Py_tp_getset, operation_getset},     {0, NULL},
 };
 
 static PyType_Spec operation_spec = {

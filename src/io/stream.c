@@ -187,9 +187,9 @@ stream_report_fatal(AfStream *self, const char *message)
     }
     else {
         PyErr_Clear();
-        PyObject *logged = PyObject_CallMethod(
-            (PyObject *)self->loop, "_log_transport_error", "OsO",
-            (PyObject *)self, message, exc);
+        PyObject *logged =
+            PyObject_CallMethod((PyObject *)self->loop, "_log_transport_error",
+                                "OsO", (PyObject *)self, message, exc);
         Py_XDECREF(logged);
         err = logged == NULL ? -1 : 0;
     }
@@ -265,8 +265,7 @@ af_stream_lose(AfStream *self, PyObject *exc)
 static PyObject *
 stream_call_connection_lost(PyObject *op, PyObject *exc)
 {
-    return af_stream_lose((AfStream *)op, exc) < 0 ? NULL
-                                                   : Py_NewRef(Py_None);
+    return af_stream_lose((AfStream *)op, exc) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int
@@ -458,8 +457,7 @@ stream_repr(PyObject *op)
 
 /* A failing getsockname or getpeername leaves None, as in asyncio. */
 static int
-extra_set_name(PyObject *extra, PyObject *key, PyObject *sock,
-               PyObject *method)
+extra_set_name(PyObject *extra, PyObject *key, PyObject *sock, PyObject *method)
 {
     PyObject *name = PyObject_CallMethodNoArgs(sock, method);
     if (name == NULL) {
@@ -536,12 +534,12 @@ stream_schedule_start(AfStream *self)
     if (callback == NULL) {
         return -1;
     }
-    int err = af_handle_schedule(loop, callback, (PyObject *)self,
-                                 self->context);
+    int err =
+        af_handle_schedule(loop, callback, (PyObject *)self, self->context);
     Py_DECREF(callback);
-    return err < 0 ? err
-                   : af_loop_push(loop, stream_start,
-                                  Py_NewRef((PyObject *)self));
+    return err < 0
+               ? err
+               : af_loop_push(loop, stream_start, Py_NewRef((PyObject *)self));
 }
 
 static int
@@ -673,26 +671,24 @@ stream_get_low(PyObject *op, void *Py_UNUSED(closure))
     return PyLong_FromSize_t(((AfStream *)op)->flow.low);
 }
 
-PyDoc_STRVAR(abort_doc,
-             "abort($self, /)\n--\n\n"
-             "Close at once: what is buffered is dropped, connection_lost(None) "
-             "is called soon.");
-PyDoc_STRVAR(close_doc,
-             "close($self, /)\n--\n\n"
-             "Stop reading, send what is buffered, then call "
-             "connection_lost(None).");
-PyDoc_STRVAR(is_closing_doc,
-             "is_closing($self, /)\n--\n\n"
-             "True if the transport is closing or closed.");
+PyDoc_STRVAR(
+    abort_doc,
+    "abort($self, /)\n--\n\n"
+    "Close at once: what is buffered is dropped, connection_lost(None) "
+    "is called soon.");
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
+                        "Stop reading, send what is buffered, then call "
+                        "connection_lost(None).");
+PyDoc_STRVAR(is_closing_doc, "is_closing($self, /)\n--\n\n"
+                             "True if the transport is closing or closed.");
 PyDoc_STRVAR(is_reading_doc,
              "is_reading($self, /)\n--\n\n"
              "True if the transport passes on what it receives.");
 PyDoc_STRVAR(pause_reading_doc,
              "pause_reading($self, /)\n--\n\n"
              "Pass nothing to the protocol until resume_reading().");
-PyDoc_STRVAR(resume_reading_doc,
-             "resume_reading($self, /)\n--\n\n"
-             "Undo pause_reading().");
+PyDoc_STRVAR(resume_reading_doc, "resume_reading($self, /)\n--\n\n"
+                                 "Undo pause_reading().");
 PyDoc_STRVAR(set_protocol_doc,
              "set_protocol($self, protocol, /)\n--\n\n"
              "Give what is received from now on to another protocol.");
@@ -711,9 +707,8 @@ PyDoc_STRVAR(writelines_doc,
 PyDoc_STRVAR(write_eof_doc,
              "write_eof($self, /)\n--\n\n"
              "Close the write side once the buffer is sent; reading goes on.");
-PyDoc_STRVAR(can_write_eof_doc,
-             "can_write_eof($self, /)\n--\n\n"
-             "True: a stream socket can be half-closed.");
+PyDoc_STRVAR(can_write_eof_doc, "can_write_eof($self, /)\n--\n\n"
+                                "True: a stream socket can be half-closed.");
 PyDoc_STRVAR(get_write_buffer_size_doc,
              "get_write_buffer_size($self, /)\n--\n\n"
              "The number of bytes that are still to be sent.");
@@ -732,8 +727,7 @@ static PyMethodDef stream_methods[] = {
     {"is_closing", stream_is_closing, METH_NOARGS, is_closing_doc},
     {"is_reading", stream_is_reading, METH_NOARGS, is_reading_doc},
     {"pause_reading", stream_pause_reading, METH_NOARGS, pause_reading_doc},
-    {"resume_reading", stream_resume_reading, METH_NOARGS,
-     resume_reading_doc},
+    {"resume_reading", stream_resume_reading, METH_NOARGS, resume_reading_doc},
     {"set_protocol", stream_set_protocol_method, METH_O, set_protocol_doc},
     {"get_protocol", stream_get_protocol, METH_NOARGS, get_protocol_doc},
     {"write", af_stream_write, METH_O, write_doc},
@@ -744,7 +738,8 @@ static PyMethodDef stream_methods[] = {
      get_write_buffer_size_doc},
     {"get_write_buffer_limits", af_stream_get_limits, METH_NOARGS,
      get_write_buffer_limits_doc},
-    {"set_write_buffer_limits", (PyCFunction)(void (*)(void))af_stream_set_limits,
+    {"set_write_buffer_limits",
+     (PyCFunction)(void (*)(void))af_stream_set_limits,
      METH_FASTCALL | METH_KEYWORDS, set_write_buffer_limits_doc},
     /* What the standard library calls on its own transports. */
     {"_call_connection_lost", stream_call_connection_lost, METH_O, NULL},
@@ -783,21 +778,15 @@ static PyGetSetDef stream_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(stream_doc,
-             "Stream transport over a TCP or Unix socket; see "
-             "asyncio.Transport.");
+PyDoc_STRVAR(stream_doc, "Stream transport over a TCP or Unix socket; see "
+                         "asyncio.Transport.");
 
 static PyType_Slot stream_slots[] = {
-    {Py_tp_doc, (void *)stream_doc},
-    {Py_tp_dealloc, stream_dealloc},
-    {Py_tp_finalize, stream_finalize},
-    {Py_tp_traverse, stream_traverse},
-    {Py_tp_clear, stream_clear},
-    {Py_tp_repr, stream_repr},
-    {Py_tp_methods, stream_methods},
-    {Py_tp_members, stream_members},
-    {Py_tp_getset, stream_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)stream_doc},   {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_finalize, stream_finalize}, {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},       {Py_tp_repr, stream_repr},
+    {Py_tp_methods, stream_methods},   {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_getset},     {0, NULL},
 };
 
 static PyType_Spec stream_spec = {
@@ -816,8 +805,7 @@ stream_set_abilities(AfState *state)
     if (PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) < 0) {
         return -1;
     }
-    PyObject *mode =
-        PyObject_GetAttrString(state->SendfileMode, "TRY_NATIVE");
+    PyObject *mode = PyObject_GetAttrString(state->SendfileMode, "TRY_NATIVE");
     if (mode == NULL) {
         return -1;
     }
@@ -850,8 +838,8 @@ af_stream_init_type(PyObject *module)
 {
     AfState *state = PyModule_GetState(module);
     if (stream_check_layout(state) < 0
-        || af_state_add_type(module, &state->StreamTransport_type,
-                             &stream_spec, state->FlowControlMixin)
+        || af_state_add_type(module, &state->StreamTransport_type, &stream_spec,
+                             state->FlowControlMixin)
                < 0) {
         return -1;
     }

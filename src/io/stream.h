@@ -7,26 +7,26 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *extra;    /* owned; asyncio.BaseTransport's only slot */
+    PyObject *extra;     /* owned; asyncio.BaseTransport's only slot */
     PyObject *unused[4]; /* borrowed: the slots of asyncio's _FlowControlMixin,
                             the class that loop.sendfile asks for; never set */
-    PyObject *dict;     /* owned */
-    PyObject *weakrefs; /* borrowed: managed by weakref */
-    AfLoop *loop;       /* owned */
-    PyObject *sock;     /* owned; NULL once closed */
-    PyObject *protocol; /* owned; NULL once the connection is lost */
-    PyObject *server;   /* owned; NULL for a client's connection */
-    PyObject *context;  /* owned; every callback of the protocol runs in it */
-    PyObject *waiter;   /* owned; told when the connection was made */
+    PyObject *dict;      /* owned */
+    PyObject *weakrefs;  /* borrowed: managed by weakref */
+    AfLoop *loop;        /* owned */
+    PyObject *sock;      /* owned; NULL once closed */
+    PyObject *protocol;  /* owned; NULL once the connection is lost */
+    PyObject *server;    /* owned; NULL for a client's connection */
+    PyObject *context;   /* owned; every callback of the protocol runs in it */
+    PyObject *waiter;    /* owned; told when the connection was made */
     PyObject *empty_waiter; /* owned; told when the write buffer is empty */
     AfWatch watch;
     AfFlow flow;
-    int fd;             /* stays when the socket is closed, for the repr */
-    int conn_lost;      /* counts writes after the connection was lost */
-    bool buffered;      /* the protocol is a BufferedProtocol */
+    int fd;        /* stays when the socket is closed, for the repr */
+    int conn_lost; /* counts writes after the connection was lost */
+    bool buffered; /* the protocol is a BufferedProtocol */
     bool closing;
     bool reading_paused;
-    bool eof;           /* write_eof was called */
+    bool eof; /* write_eof was called */
 } AfStream;
 
 /* A new transport over a connected, non-blocking socket; connection_made is

@@ -164,8 +164,8 @@ stream_read_buffered(AfStream *self)
         return stream_callback_failed(
             self, "Fatal error: protocol.get_buffer() call failed.");
     }
-    ReadOutcome outcome = self->conn_lost ? READ_DONE
-                                          : stream_read_into(self, buffer);
+    ReadOutcome outcome =
+        self->conn_lost ? READ_DONE : stream_read_into(self, buffer);
     Py_DECREF(buffer);
     return outcome;
 }

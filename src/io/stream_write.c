@@ -66,9 +66,9 @@ stream_write_lost(AfStream *self)
         return 0;
     }
     if (self->conn_lost >= WARN_AFTER_WRITES) {
-        PyObject *result = PyObject_CallMethod(self->loop->state->logger,
-                                               "warning", "s",
-                                               "socket.send() raised exception.");
+        PyObject *result =
+            PyObject_CallMethod(self->loop->state->logger, "warning", "s",
+                                "socket.send() raised exception.");
         if (result == NULL) {
             return -1;
         }
@@ -234,8 +234,7 @@ af_stream_writelines(PyObject *op, PyObject *pieces)
     int err = 0;
     if (PySequence_Fast_GET_SIZE(fast) > 0) {
         int lost = stream_write_lost(self);
-        err = lost != 0 ? (lost < 0 ? -1 : 0)
-                        : stream_write_pieces(self, fast);
+        err = lost != 0 ? (lost < 0 ? -1 : 0) : stream_write_pieces(self, fast);
     }
     Py_DECREF(fast);
     return err < 0 ? NULL : Py_NewRef(Py_None);
@@ -247,8 +246,7 @@ stream_settle_empty_waiter(AfStream *self)
     if (self->empty_waiter == NULL) {
         return 0;
     }
-    return af_future_set_result(self->loop->state, self->empty_waiter,
-                                Py_None);
+    return af_future_set_result(self->loop->state, self->empty_waiter, Py_None);
 }
 
 static int
@@ -317,8 +315,7 @@ stream_flush(AfStream *self)
     if (stream_maybe_resume(self) < 0) {
         return -1;
     }
-    return self->flow.count == 0 && !self->conn_lost ? stream_emptied(self)
-                                                     : 0;
+    return self->flow.count == 0 && !self->conn_lost ? stream_emptied(self) : 0;
 }
 
 int
@@ -374,8 +371,7 @@ PyObject *
 af_stream_get_limits(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     const AfFlow *flow = &((AfStream *)op)->flow;
-    return Py_BuildValue("(nn)", (Py_ssize_t)flow->low,
-                         (Py_ssize_t)flow->high);
+    return Py_BuildValue("(nn)", (Py_ssize_t)flow->low, (Py_ssize_t)flow->high);
 }
 
 PyObject *

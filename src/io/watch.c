@@ -159,8 +159,8 @@ af_watch_set(AfLoop *loop, int fd, int event, AfFire fire, PyObject *item,
     if (self == NULL) {
         return -1;
     }
-    int err = af_poll_want(&loop->poll, &self->watch,
-                           self->watch.wanted | event);
+    int err =
+        af_poll_want(&loop->poll, &self->watch, self->watch.wanted | event);
     if (err == 0) {
         Side *side = watch_side(self, event);
         side_retire(loop, side);
@@ -184,8 +184,7 @@ af_watch_unset(AfLoop *loop, int fd, int event, PyObject *item)
         return false;
     }
     Py_INCREF(self);
-    (void)af_poll_want(&loop->poll, &self->watch,
-                       self->watch.wanted & ~event);
+    (void)af_poll_want(&loop->poll, &self->watch, self->watch.wanted & ~event);
     side_retire(loop, side);
     Py_DECREF(self);
     return true;
@@ -321,9 +320,8 @@ static int
 watch_check_add(AfLoop *loop, const char *name, Py_ssize_t nargs)
 {
     if (nargs < 2) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() missing required argument: '%s'", name,
-                     nargs == 0 ? "fd" : "callback");
+        PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'",
+                     name, nargs == 0 ? "fd" : "callback");
         return -1;
     }
     return af_loop_check_closed(loop);

@@ -1,0 +1,44 @@
+# What these commands install stays in this checkout (.venv, build/), but for
+# system packages, which are named before they are installed.
+#
+#   ARGS=...      is passed on to the program:  make test ARGS="-k timers -x"
+#   PYTHON=...    makes .venv with this interpreter:  make test PYTHON=python3.12
+#
+# setup.py lists the variables that choose the kind of build.
+
+.PHONY: help run test lint bench format clean
+
+help:
+	@echo "make run      set up, build, run examples/web_scraper.py"
+	@echo "make test     set up, build, run the tests"
+	@echo "make lint     formatters, linters and static analysis; changes nothing"
+	@echo "make bench    set up, build, run benchmarks/run.py"
+	@echo "make format   format the C and Python sources"
+	@echo "make clean    remove everything that was built or installed here"
+
+run:
+	@tools/setup.sh examples
+	.venv/bin/python examples/web_scraper.py $(ARGS)
+
+test:
+	@tools/setup.sh test
+	.venv/bin/python -m pytest $(ARGS)
+
+lint:
+	@tools/setup.sh lint
+	@tools/lint.sh $(ARGS)
+
+bench:
+	@tools/setup.sh bench
+	.venv/bin/python benchmarks/run.py $(ARGS)
+
+format:
+	@tools/setup.sh lint
+	.venv/bin/clang-format -i src/*/*.c src/*/*.h
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info asyncfast/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

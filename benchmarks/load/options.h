@@ -1,0 +1,27 @@
+/* options.h -- the command line of the load client. */
+#ifndef LOAD_OPTIONS_H
+#define LOAD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { LOAD_ECHO, LOAD_DATAGRAM, LOAD_CONNECT } Mode;
+
+typedef struct {
+    Mode mode;
+    int port; /* on 127.0.0.1, unless unix_path is set */
+    const char *unix_path;
+    bool tls;
+    int connections;
+    size_t size;       /* bytes in a message */
+    uint32_t depth;    /* messages in flight on one connection */
+    double warmup;     /* seconds before the measured phase */
+    double seconds;    /* longest time of the measured phase */
+    uint64_t messages; /* most messages of the measured phase */
+} Options;
+
+/* Die with one line of explanation when the command line makes no sense. */
+Options options_parse(int argc, char **argv);
+
+#endif

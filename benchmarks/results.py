@@ -1,0 +1,97 @@
+"""Samples gathered, and what they say: medians, spreads, ratios."""
+
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A median between the quartiles of the samples that it was taken from."""
+
+    middle: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values):
+        values = list(values)
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0], 1)
+        low, middle, high = quantiles(values, n=4, method="inclusive")
+        return cls(middle, low, high, len(values))
+
+    @property
+    def spread(self):
+        """Half the distance between the quartiles, as a share of the median."""
+        return (self.high - self.low) / 2 / self.middle if self.middle else 0.0
+
+
+@dataclass
+class Results:
+    """The samples of every row and loop, each sample with its round."""
+
+    subject: str
+    limits: frozenset[str] = frozenset()
+    samples: dict[tuple[str, str], list[dict]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, row, loop, sample):
+        self.samples.setdefault((row, loop), []).append(sample)
+
+    def of(self, row, loop):
+        return self.samples.get((row, loop), [])
+
+    def tried(self, row, loop):
+        return (row, loop) in self.samples or (row, loop) in self.failures
+
+    def figure(self, row, loop, value):
+        """The figure of a value of the samples, or None where there are none."""
+        values = [value(sample) for sample in self.of(row, loop)]
+        return Figure.of(values) if values else None
+
+    def best_other(self, row, loops):
+        """The loop, neither the subject nor a limit, that costs least CPU."""
+        rivals = {
+            loop: figure.middle
+            for loop in loops
+            if loop != self.subject and loop not in self.limits
+            if (figure := self.figure(row, loop, cpu))
+        }
+        return min(rivals, key=rivals.get) if rivals else None
+
+    def ratio(self, row, other):
+        """How many times the subject's CPU the other needs: the ratio of medians,
+        between the quartiles of all the ratios of one sample to another."""
+        ours = list(map(cpu, self.of(row, self.subject)))
+        theirs = list(map(cpu, self.of(row, other)))
+        if not ours or not theirs:
+            return None
+        pairs = Figure.of(their / our for their in theirs for our in ours)
+        middle = median(theirs) / median(ours)
+        return Figure(middle, pairs.low, pairs.high, pairs.count)
+
+
+def cpu(sample):
+    """Seconds of CPU, user and system, per operation."""
+    return sample["cpu"] / sample["operations"]
+
+
+def wall(sample):
+    """Seconds per operation."""
+    return sample["wall"] / sample["operations"]
+
+
+def rate(sample):
+    """Operations per second."""
+    return sample["operations"] / sample["wall"]
+
+
+def bound_by_client(sample):
+    """Was the client's core full while the server's was not?"""
+    return sample["client_busy"] > 0.95 and sample["cpu"] / sample["wall"] < 0.9
+
+
+def latency(share):
+    """A reader of one latency percentile, in seconds."""
+    return lambda sample: sample["latency_us"][share] / 1e6

@@ -1,0 +1,60 @@
+"""Work handed to threads, and callbacks handed over by them.
+
+Both sides must be able to run, so these rows are not pinned to one core.
+"""
+
+import asyncio
+import queue
+import threading
+
+from registry import timed
+
+BATCH = 1000
+
+
+def noop():
+    pass
+
+
+@timed("run_in_executor, one by one", spread=True, quick=True)
+async def executor_sequential(loop, operations):
+    for _ in range(operations):
+        await loop.run_in_executor(None, noop)
+
+
+@timed("run_in_executor, 1000 at once", batch=BATCH, spread=True)
+async def executor_1000(loop, operations):
+    for _ in range(operations // BATCH):
+        jobs = [loop.run_in_executor(None, noop) for _ in range(BATCH)]
+        await asyncio.gather(*jobs)
+
+
+@timed("call_soon_threadsafe, flood", batch=BATCH, limit=200_000, spread=True)
+def threadsafe_flood(loop, operations):
+    def flood():
+        for _ in range(operations):
+            loop.call_soon_threadsafe(noop)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=flood)
+    # From within the loop, so that it runs while the flood rises.
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+
+
+@timed("call_soon_threadsafe, ping-pong", spread=True)
+def threadsafe_ping_pong(loop, operations):
+    ball = queue.SimpleQueue()
+
+    def partner():
+        for _ in range(operations):
+            ball.get()
+            loop.call_soon_threadsafe(ball.put, None)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=partner)
+    thread.start()
+    loop.call_soon(ball.put, None)
+    loop.run_forever()
+    thread.join()

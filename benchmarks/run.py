@@ -1,0 +1,224 @@
+"""Run every event loop on the same work and compare what it costs.
+
+python benchmarks/run.py --quick
+python benchmarks/run.py --rows 'protocol_echo/*/100,tasks' --loops uvloop,asyncfast
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+
+import loops
+import machine
+import registry
+import sample
+import table
+from progress import Progress
+from results import Results
+
+FORMAT = 1
+INTERRUPTED = 130
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rows", default="", help="names, groups or patterns, by comma")
+    add("--loops", default="", help="by comma; also NAME=MODULE:CALLABLE[@PYTHON]")
+    add("--subject", help="the loop whose ratios are shown (asyncfast)")
+    add("--rounds", type=int, help="samples of each row and loop (5, quick 3)")
+    add("--seconds", type=float, help="length of a timed sample (0.4, quick 0.15)")
+    add("--quick", action="store_true", help="the main rows, in about two minutes")
+    add("--no-gc", action="store_true", help="measure without garbage collection")
+    add("--heap", choices=("used", "fresh"), default="used", help="see README.md")
+    add("--cpus", help="SERVER,CLIENT: the cores to use (the first and the last)")
+    add("--python", default=sys.executable, help="the interpreter to measure with")
+    add("--json", metavar="OUT", help="write every sample to this file")
+    add("--list", action="store_true", help="list the rows and stop")
+    return parser.parse_args(arguments)
+
+
+def plan_for(options, scratch):
+    server, client = machine.cores()
+    if options.cpus:
+        server, client = map(int, options.cpus.split(","))
+    seconds = options.seconds or (0.15 if options.quick else 0.4)
+    return sample.Plan(
+        scratch=scratch,
+        seconds=seconds,
+        load_seconds=2 * seconds,
+        warmup=min(0.25, seconds),
+        server_cpu=server,
+        client_cpu=client,
+        gc=not options.no_gc,
+        heap=options.heap,
+    )
+
+
+def contestants(options):
+    """The loops to run, and the reasons why others are not there."""
+    if not options.loops:
+        return loops.installed(options.python)
+    names = options.loops.split(",")
+    return [loops.parse(name, options.python) for name in names], {}
+
+
+def subject_of(options, chosen):
+    names = [loop.name for loop in chosen if not loop.is_limit]
+    if not names:
+        raise loops.LoopError("no event loop to run")
+    wanted = options.subject or "asyncfast"
+    if options.subject and wanted not in names:
+        raise loops.LoopError(f"the subject {wanted!r} is not among the loops")
+    return wanted if wanted in names else names[-1]
+
+
+def schedule(rows, chosen, rounds):
+    """Every sample to take. Loops take turns within a row, and in each round another
+    one begins, so that whatever else the machine does meets them all alike."""
+    for turn in range(rounds):
+        first = turn % len(chosen)
+        order = chosen[first:] + chosen[:first]
+        for row in rows:
+            for loop in order:
+                if loop.serves(row):
+                    yield turn, row, loop
+
+
+def measure(steps, plan, results):
+    """Take every sample; return whether they were all taken."""
+    try:
+        take_all(steps, plan, results)
+    except KeyboardInterrupt:
+        print("\nstopped; what was measured until then:", file=sys.stderr)
+        return False
+    return True
+
+
+def take_all(steps, plan, results):
+    progress = Progress(len(steps))
+    for turn, row, loop in steps:
+        progress.show(f"{row.name} on {loop.name}")
+        # What failed once is not tried again: a crash may take a long timeout.
+        if (row.name, loop.name) not in results.failures:
+            take_one(turn, row, loop, plan, results)
+        progress.advance()
+    progress.finish()
+
+
+def take_one(turn, row, loop, plan, results):
+    try:
+        taken = sample.take(row, loop, plan)
+    except sample.SampleError as error:
+        results.failures[row.name, loop.name] = str(error)
+    else:
+        results.add(row.name, loop.name, {"round": turn, **taken})
+
+
+def header(chosen, plan, facts):
+    versions = [f"{loop.name} {loop.version}" for loop in chosen if not loop.is_limit]
+    state = f"collector {'on' if plan.gc else 'off'}, {plan.heap} heap"
+    where = facts["machine"]
+    return (
+        f"{facts['python']}, {', '.join(versions)}; {state}\n"
+        f"{where['processor']}, {where['cores']} cores, {where['system']}; "
+        f"server on core {plan.server_cpu}, client on core {plan.client_cpu}\n"
+    )
+
+
+def facts_of(chosen, plan):
+    first = next(loop for loop in chosen if not loop.is_limit)
+    probed = loops.probe(first)
+    return {
+        "format": FORMAT,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": probed["python"],
+        "openssl": probed["openssl"],
+        "gc": {**probed["gc"], "enabled": plan.gc},
+        "heap": plan.heap,
+        "machine": machine.describe(),
+        "loops": {loop.name: getattr(loop, "version", "") for loop in chosen},
+    }
+
+
+def row_record(row, chosen, results):
+    record = {"name": row.name, "title": row.title, "group": row.group}
+    if isinstance(row, registry.ServerRow):
+        record["load"] = dataclasses.asdict(row.load)
+    best = results.best_other(row.name, [loop.name for loop in chosen])
+    ratio = results.ratio(row.name, best) if best else None
+    return {
+        **record,
+        "unit": row.unit,
+        "best_other": best,
+        "ratio": dataclasses.asdict(ratio) if ratio else None,
+        "samples": {
+            loop.name: found
+            for loop in chosen
+            if (found := results.of(row.name, loop.name))
+        },
+    }
+
+
+def write_json(path, facts, rows, chosen, results):
+    failures = [
+        {"row": row, "loop": loop, "reason": reason}
+        for (row, loop), reason in results.failures.items()
+    ]
+    record = {
+        **facts,
+        "subject": results.subject,
+        "limits": sorted(results.limits),
+        "rows": [row_record(row, chosen, results) for row in rows],
+        "failures": failures,
+    }
+    with open(path, "w") as out:
+        json.dump(record, out, indent=1)
+        out.write("\n")
+
+
+def list_rows(rows):
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        mark = "*" if row.quick else " "
+        print(f"{mark} {row.name:{width}}  {row.group:10}  {row.title}")
+    print("\n* also with --quick")
+
+
+def run(options, rows, scratch):
+    chosen, missing = contestants(options)
+    for reason in missing.values():
+        print(reason, file=sys.stderr)
+    limits = frozenset(loop.name for loop in chosen if loop.is_limit)
+    results = Results(subject_of(options, chosen), limits)
+    plan = plan_for(options, scratch)
+    facts = facts_of(chosen, plan)
+    rounds = options.rounds or (3 if options.quick else 5)
+    complete = measure(list(schedule(rows, chosen, rounds)), plan, results)
+    print(header(chosen, plan, facts))
+    print(table.render(results, rows, [loop.name for loop in chosen]))
+    if options.json:
+        write_json(options.json, facts, rows, chosen, results)
+    return 0 if complete else INTERRUPTED
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    try:
+        patterns = [part for part in options.rows.split(",") if part]
+        rows = registry.select(patterns, options.quick)
+        if options.list:
+            return list_rows(rows)
+        with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+            return run(options, rows, scratch)
+    except (ValueError, loops.LoopError) as error:
+        sys.exit(f"run.py: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The measured process: makes one loop, does one row, reports in JSON.
+
+worker.py probe JSON    make the loop and tell the versions
+worker.py time JSON     do a timed row and print what it used
+worker.py serve JSON    run a row's server; answer each line on standard input
+                        with what has been used so far, and end with the input
+"""
+
+import asyncio
+import gc
+import importlib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import socket
+import ssl
+import sys
+import threading
+import time
+import warnings
+
+import registry
+import usage
+
+BACKLOG = 1024
+DATAGRAM_BUFFER = 4 << 20
+LARGE_BLOCK = 1 << 20
+
+
+def factory(text):
+    module, _, attribute = text.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def version_of(module):
+    if module in sys.stdlib_module_names:
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:
+        return getattr(importlib.import_module(module), "__version__", "")
+
+
+def probe(job):
+    factory(job["factory"])().close()
+    return {
+        "version": version_of(job["factory"].partition(":")[0]),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python_version": sys.version_info[:3],
+        "openssl": ssl.OPENSSL_VERSION,
+        "gc": {"enabled": gc.isenabled(), "threshold": gc.get_threshold()},
+    }
+
+
+def measured(row, target, operations):
+    """Run the row; return what its measured part used."""
+    if inspect.isgeneratorfunction(row.run):
+        return measured_steps(row.run(target, operations))
+    if inspect.iscoroutinefunction(row.run):
+        before = usage.snapshot()
+        target.run_until_complete(row.run(target, operations))
+    else:
+        before = usage.snapshot()
+        row.run(target, operations)
+    return usage.difference(before, usage.snapshot())
+
+
+def measured_steps(steps):
+    """A generator row yields twice: where the measured part begins and ends."""
+    next(steps)
+    before = usage.snapshot()
+    next(steps)
+    spent = usage.difference(before, usage.snapshot())
+    next(steps, None)
+    return spent
+
+
+def operations_for(row, target, seconds):
+    """How many operations take about this long; finding out is the warm-up."""
+    operations = row.batch
+    while True:
+        began = time.perf_counter()
+        measured(row, target, operations)
+        took = time.perf_counter() - began
+        if took >= seconds / 8 or operations * 4 > row.limit:
+            break
+        operations *= 4
+    wanted = min(operations * seconds / took, row.limit)
+    return max(int(wanted // row.batch), 1) * row.batch
+
+
+def give_up(loop, context):
+    """A row whose callback failed would wait for ever, or measure something else."""
+    print(f"{context['message']}: {context.get('exception')!r}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def time_row(job):
+    row = registry.rows()[job["row"]]
+    new_loop = factory(job["factory"])
+    loop = new_loop()
+    loop.set_exception_handler(give_up)
+    asyncio.set_event_loop(loop)
+    target = new_loop if row.makes_loops else loop
+    operations = operations_for(row, target, job["seconds"])
+    gc.collect()
+    spent = measured(row, target, operations)
+    loop.close()
+    return {"operations": operations, **spent}
+
+
+def bound_socket(job):
+    """The same socket for every loop, so that none gains by its options."""
+    transport = job["transport"]
+    family = socket.AF_UNIX if transport == "unix" else socket.AF_INET
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    sock = socket.socket(family, kind)
+    sock.setblocking(False)
+    sock.bind(job["path"] if transport == "unix" else ("127.0.0.1", 0))
+    if transport == "udp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
+    else:
+        sock.listen(BACKLOG)
+    return sock
+
+
+def server_context(job):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(job["certificate"], job["key"])
+    return context
+
+
+def say(message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def answer_control():
+    """Answer the harness from a thread of its own: any loop can be asked this way,
+    and a thread that waits for input costs the loop nothing."""
+    while os.read(0, 16):
+        say(usage.snapshot())
+    os._exit(0)
+
+
+def serve_row(job):
+    row = registry.rows()[job["row"]]
+    usage.raise_descriptor_limit()
+    loop = factory(job["factory"])()
+    asyncio.set_event_loop(loop)
+    sock = bound_socket(job)
+    port = 0 if job["transport"] == "unix" else sock.getsockname()[1]
+    extra = [server_context(job)] if row.tls else []
+    # Held for as long as the loop runs: a server that nobody holds may be collected.
+    server = loop.run_until_complete(row.run(loop, sock, *extra))
+    gc.collect()
+    threading.Thread(target=answer_control, daemon=True).start()
+    say({"port": port})
+    loop.run_forever()
+    return {"stopped": repr(server)}
+
+
+TASKS = {"probe": probe, "time": time_row, "serve": serve_row}
+
+
+def prepare(job):
+    # A warning printed in the measured part would be measured.
+    warnings.simplefilter("ignore")
+    if not job.get("gc", True):
+        gc.disable()
+    if job.get("heap") == "used":
+        # glibc maps and unmaps every large block until the first one is freed, and
+        # asyncio asks for 256 KiB at each read: see README.md.
+        bytes(LARGE_BLOCK)
+
+
+def main(task, text):
+    job = json.loads(text)
+    prepare(job)
+    say(TASKS[task](job))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
