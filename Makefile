@@ -39,6 +39,6 @@ format:
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv build dist *.egg-info asyncfast/*.so
+	rm -rf .venv build benchmarks/build dist *.egg-info asyncfast/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -232,7 +232,7 @@ class Scraper:
                 if not worth_retrying(error):
                     raise
             self.retried += 1
-            await asyncio.sleep(FIRST_DELAY * 2**attempt)
+            await asyncio.sleep(FIRST_DELAY * 2 ** (attempt - 1))
         return await self._read(path)
 
     async def _read(self, path: str) -> str:

@@ -35,11 +35,11 @@
 #define AF_INLINE_WEAKREFS 0
 #endif
 
-/* The AbstractServer hooks take the transport from 3.13. */
-#define AF_SERVER_TAKES_TRANSPORT (PY_VERSION_HEX >= 0x030d0000)
-
 /* call_later(None) and call_at(None) have a text of their own from 3.11. */
 #define AF_EXPLICIT_DELAY_CHECK (PY_VERSION_HEX >= 0x030b0000)
+
+/* Up to 3.11 writelines is write(b"".join(...)), with the texts of both. */
+#define AF_WRITELINES_JOINS (PY_VERSION_HEX < 0x030c0000)
 
 /* The exception that is set, normalized and owned; NULL if none is. */
 static inline PyObject *

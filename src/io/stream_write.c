@@ -11,6 +11,9 @@
 #define MSG_NOSIGNAL 0
 #endif
 
+#define WRITE_AFTER_EOF "Cannot call write() after write_eof()"
+#define WRITE_IN_SENDFILE "unable to write; sendfile is in progress"
+
 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 enum { WARN_AFTER_WRITES = 5 };
 
@@ -134,9 +137,7 @@ stream_send(AfStream *self, PyObject *data)
 static int
 stream_write_data(AfStream *self, PyObject *data)
 {
-    if (stream_write_check(self, "Cannot call write() after write_eof()",
-                           "unable to write; sendfile is in progress")
-        < 0) {
+    if (stream_write_check(self, WRITE_AFTER_EOF, WRITE_IN_SENDFILE) < 0) {
         return -1;
     }
     Py_ssize_t size = PyObject_Size(data);
@@ -167,6 +168,23 @@ af_stream_write(PyObject *op, PyObject *data)
     Py_RETURN_NONE;
 }
 
+/* Raise what asyncio raises for a piece that isn't bytes-like. */
+static int
+pieces_refuse(PyObject *pieces)
+{
+    if (AF_WRITELINES_JOINS) {
+        PyErr_Clear();
+        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+        PyObject *joined =
+            empty == NULL ? NULL
+                          : PyObject_CallMethod(empty, "join", "O", pieces);
+        Py_XDECREF(joined);
+        Py_XDECREF(empty);
+        return joined == NULL ? -1 : 0;
+    }
+    return -1;
+}
+
 /* 0, or -1 with TypeError: nothing is queued unless everything can be. */
 static int
 pieces_check(PyObject *pieces)
@@ -178,7 +196,7 @@ pieces_check(PyObject *pieces)
         }
         PyObject *view = PyMemoryView_FromObject(piece);
         if (view == NULL) {
-            return -1;
+            return pieces_refuse(pieces);
         }
         Py_DECREF(view);
     }
@@ -221,8 +239,13 @@ PyObject *
 af_stream_writelines(PyObject *op, PyObject *pieces)
 {
     AfStream *self = (AfStream *)op;
-    if (stream_write_check(self, "Cannot call writelines() after write_eof()",
-                           "unable to writelines; sendfile is in progress")
+    if (stream_write_check(
+            self,
+            AF_WRITELINES_JOINS ? WRITE_AFTER_EOF
+                                : "Cannot call writelines() after write_eof()",
+            AF_WRITELINES_JOINS ? WRITE_IN_SENDFILE
+                                : "unable to writelines; sendfile is in "
+                                  "progress")
         < 0) {
         return NULL;
     }
