@@ -390,7 +390,7 @@ def _encode_question(host, port):
         port = str(port)
     elif port is not None and not isinstance(port, str):
         return None
-    if (host is None and port is None) or "\0" in f"{host}{port}":
+    if host == "" or (host is None and port is None) or "\0" in f"{host}{port}":
         return None
     return host, port
 

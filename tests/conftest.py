@@ -17,7 +17,16 @@ import threading
 import traceback
 
 import pytest
-from support import Reports, descriptors, finish, free_pair, new_loop, tls_files
+
+pytest.register_assert_rewrite("support")
+from support import (  # noqa: E402
+    Reports,
+    descriptors,
+    finish,
+    free_pair,
+    new_loop,
+    tls_files,
+)
 
 GUARD = float(os.environ.get("ASYNCFAST_TEST_TIMEOUT", "30"))
 LOOPS = os.environ.get("ASYNCFAST_TEST_LOOPS", "asyncio,asyncfast").split(",")
@@ -109,7 +118,7 @@ def _warm():
             loop = new_loop(name)
         except ImportError:
             continue
-        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 1))
+        loop.run_until_complete(loop.getaddrinfo("localhost", 1))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 

@@ -209,9 +209,9 @@ async def test_a_lookup_is_cancelled(loop):
     for _ in range(20):
         task = loop.create_task(loop.getaddrinfo("localhost", 80))
         await turns(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        if task.cancel():  # unless the answer was quicker
+            await asyncio.wait([task])
+            assert task.cancelled()
     assert await loop.getaddrinfo("localhost", 80)
 
 

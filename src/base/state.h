@@ -68,6 +68,7 @@
     X(peername)                 \
     X(proto)                    \
     X(protocol)                 \
+    X(recv_into)                \
     X(recvfrom)                 \
     X(recvfrom_into)            \
     X(resume_writing)           \

@@ -106,6 +106,10 @@ af_address_from_python(PyObject *tuple, struct sockaddr_storage *address)
     if (!PyArg_ParseTuple(tuple, "si|II", &host, &port, &flowinfo, &scope_id)) {
         return -1;
     }
+    if (port < 0 || port > 0xffff || flowinfo > 0xfffff) {
+        PyErr_SetString(PyExc_OverflowError, "address out of range");
+        return -1;
+    }
     void *aligned = memset(address, 0, sizeof(*address));
     if (PyTuple_GET_SIZE(tuple) == 2
         && inet_from_python(host, port, aligned) == 0) {

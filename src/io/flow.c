@@ -197,12 +197,17 @@ limit_default_low(PyObject *high)
 static int
 flow_store_limits(AfFlow *flow, PyObject *high, PyObject *low)
 {
+    /* Compared as Python does, for its exceptions. */
+    int above = PyObject_RichCompareBool(high, low, Py_GE);
+    if (above < 0) {
+        return -1;
+    }
     Py_ssize_t high_value = limit_value(high);
     Py_ssize_t low_value = high_value == -1 ? -1 : limit_value(low);
     if (low_value == -1) {
         return -1;
     }
-    if (low_value < 0 || high_value < low_value) {
+    if (!above || low_value < 0 || high_value < low_value) {
         PyErr_Format(PyExc_ValueError,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
         return -1;

@@ -34,6 +34,7 @@ typedef int (*Attempt)(Operation *self, PyObject **result);
 typedef struct {
     AfParams params;
     const char *qualname;
+    const char *socket_method;
     int event;
     Attempt attempt;
 } Kind;
@@ -219,6 +220,13 @@ operation_start(Operation *self)
     if (self->loop->debug && operation_check_blocking(self) < 0) {
         return -1;
     }
+    /* What has no such method fails as it would in asyncio. */
+    PyObject *method =
+        PyObject_GetAttrString(self->sock, self->kind->socket_method);
+    if (method == NULL) {
+        return -1;
+    }
+    Py_DECREF(method);
     self->fd = PyObject_AsFileDescriptor(self->sock);
     if (self->fd < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
         /* A closed socket: the system call will say so. */
@@ -384,6 +392,24 @@ attempt_failed(void)
     return -1;
 }
 
+/* The other calls are the socket's own, for every address family it knows:
+ * 1 with its result, 0 if it would block, -1 with an exception. */
+static int
+attempt_method(Operation *self, PyObject *name, PyObject **result)
+{
+    *result = PyObject_CallMethodObjArgs(self->sock, name, self->first,
+                                         self->second, NULL);
+    if (*result != NULL) {
+        return 1;
+    }
+    if (PyErr_ExceptionMatches(PyExc_BlockingIOError)
+        || PyErr_ExceptionMatches(PyExc_InterruptedError)) {
+        PyErr_Clear();
+        return 0;
+    }
+    return -1;
+}
+
 static int
 recv_small(Operation *self, Py_ssize_t size, PyObject **result)
 {
@@ -422,13 +448,23 @@ recv_large(Operation *self, Py_ssize_t size, PyObject **result)
 static int
 attempt_recv(Operation *self, PyObject **result)
 {
-    Py_ssize_t size = PyNumber_AsSsize_t(self->first, PyExc_OverflowError);
+    PyObject *number = PyNumber_Index(self->first);
+    if (number == NULL) {
+        return -1;
+    }
+    Py_ssize_t size = PyLong_AsSsize_t(number);
+    Py_DECREF(number);
     if (size == -1 && PyErr_Occurred()) {
         return -1;
     }
     if (size < 0) {
         PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
         return -1;
+    }
+    if (size == 0) {
+        /* As the socket module: nothing asked for, nothing done. */
+        *result = PyBytes_FromStringAndSize(NULL, 0);
+        return *result == NULL ? -1 : 1;
     }
     return size <= AF_SCRATCH_SIZE ? recv_small(self, size, result)
                                    : recv_large(self, size, result);
@@ -439,9 +475,12 @@ attempt_recv_into(Operation *self, PyObject **result)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(self->first, &view, PyBUF_WRITABLE) < 0) {
-        return -1;
+        PyErr_Clear();
+        /* The socket's own method says what is wrong with the buffer. */
+        return attempt_method(self, self->loop->state->str_recv_into, result);
     }
-    ssize_t count = recv(self->fd, view.buf, (size_t)view.len, 0);
+    ssize_t count =
+        view.len == 0 ? 0 : recv(self->fd, view.buf, (size_t)view.len, 0);
     int outcome = count < 0 ? attempt_failed() : 1;
     PyBuffer_Release(&view);
     if (outcome == 1) {
@@ -480,24 +519,6 @@ attempt_sendall(Operation *self, PyObject **result)
         *result = Py_NewRef(Py_None);
     }
     return outcome;
-}
-
-/* The other calls are the socket's own, for every address family it knows:
- * 1 with its result, 0 if it would block, -1 with an exception. */
-static int
-attempt_method(Operation *self, PyObject *name, PyObject **result)
-{
-    *result = PyObject_CallMethodObjArgs(self->sock, name, self->first,
-                                         self->second, NULL);
-    if (*result != NULL) {
-        return 1;
-    }
-    if (PyErr_ExceptionMatches(PyExc_BlockingIOError)
-        || PyErr_ExceptionMatches(PyExc_InterruptedError)) {
-        PyErr_Clear();
-        return 0;
-    }
-    return -1;
 }
 
 static int
@@ -543,42 +564,49 @@ attempt_accept(Operation *self, PyObject **result)
 static const Kind recv_kind = {
     {"sock_recv", 2, 2, {"sock", "n", NULL}},
     "Loop.sock_recv",
+    "recv",
     AF_READ,
     attempt_recv,
 };
 static const Kind recv_into_kind = {
     {"sock_recv_into", 2, 2, {"sock", "buf", NULL}},
     "Loop.sock_recv_into",
+    "recv_into",
     AF_READ,
     attempt_recv_into,
 };
 static const Kind recvfrom_kind = {
     {"sock_recvfrom", 2, 2, {"sock", "bufsize", NULL}},
     "Loop.sock_recvfrom",
+    "recvfrom",
     AF_READ,
     attempt_recvfrom,
 };
 static const Kind recvfrom_into_kind = {
     {"sock_recvfrom_into", 2, 3, {"sock", "buf", "nbytes", NULL}},
     "Loop.sock_recvfrom_into",
+    "recvfrom_into",
     AF_READ,
     attempt_recvfrom_into,
 };
 static const Kind sendall_kind = {
     {"sock_sendall", 2, 2, {"sock", "data", NULL}},
     "Loop.sock_sendall",
+    "send",
     AF_WRITE,
     attempt_sendall,
 };
 static const Kind sendto_kind = {
     {"sock_sendto", 3, 3, {"sock", "data", "address", NULL}},
     "Loop.sock_sendto",
+    "sendto",
     AF_WRITE,
     attempt_sendto,
 };
 static const Kind accept_kind = {
     {"sock_accept", 1, 1, {"sock", NULL}},
     "Loop.sock_accept",
+    "accept",
     AF_READ,
     attempt_accept,
 };

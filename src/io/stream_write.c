@@ -12,6 +12,9 @@
 #endif
 
 #define WRITE_AFTER_EOF "Cannot call write() after write_eof()"
+#define WRITELINES_NEEDS                               \
+    (AF_WRITELINES_JOINS ? "can only join an iterable" \
+                         : "writelines() argument must be an iterable")
 #define WRITE_IN_SENDFILE "unable to write; sendfile is in progress"
 
 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
@@ -249,8 +252,7 @@ af_stream_writelines(PyObject *op, PyObject *pieces)
         < 0) {
         return NULL;
     }
-    PyObject *fast =
-        PySequence_Fast(pieces, "writelines() argument must be an iterable");
+    PyObject *fast = PySequence_Fast(pieces, WRITELINES_NEEDS);
     if (fast == NULL) {
         return NULL;
     }

@@ -193,11 +193,12 @@ af_watch_unset(AfLoop *loop, int fd, int event, PyObject *item)
 static int
 fileno_from_int(PyObject *number)
 {
-    long fd = PyLong_AsLong(number);
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(number, &overflow);
     if (fd == -1 && PyErr_Occurred()) {
         return -1;
     }
-    if (fd > INT_MAX) {
+    if (overflow || fd > INT_MAX) {
         PyErr_SetString(PyExc_OverflowError,
                         "Python int too large to convert to C int");
         return -1;
@@ -352,6 +353,10 @@ watch_remove(PyObject *self, int event, PyObject *file, bool checked)
 {
     AfLoop *loop = (AfLoop *)self;
     int fd = watch_fileno_or_closed(loop, file);
+    if (fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        Py_RETURN_FALSE; /* no descriptor at all, so none that is watched */
+    }
     if (fd < 0 || (checked && af_watch_check_free(loop, file, fd) < 0)) {
         return NULL;
     }
