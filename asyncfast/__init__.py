@@ -10,13 +10,18 @@ or give :func:`new_event_loop` to whatever takes a loop factory, or call
 
 import asyncio as _asyncio
 import sys as _sys
+import typing as _typing
+from collections.abc import Callable as _Callable
+from collections.abc import Coroutine as _Coroutine
 
 from ._core import libuv_version
 from ._version import __version__
 from .loop import Loop, new_event_loop
 
+if _typing.TYPE_CHECKING:
+    from .policy import EventLoopPolicy
+
 __all__ = [
-    "EventLoopPolicy",
     "Loop",
     "__version__",
     "install",
@@ -25,11 +30,18 @@ __all__ = [
     "run",
 ]
 
-if _sys.version_info >= (3, 16):
-    __all__.remove("EventLoopPolicy")
+if _sys.version_info < (3, 16):
+    __all__ += ["EventLoopPolicy"]
+
+_T = _typing.TypeVar("_T")
 
 
-def run(main, *, loop_factory=new_event_loop, debug=None):
+def run(
+    main: _Coroutine[_typing.Any, _typing.Any, _T],
+    *,
+    loop_factory: _Callable[[], _asyncio.AbstractEventLoop] = new_event_loop,
+    debug: bool | None = None,
+) -> _T:
     """Run a coroutine on asyncfast and return its result.
 
     As :func:`asyncio.run`: makes a loop, runs *main*, cancels the tasks that
@@ -80,7 +92,7 @@ def _run_without_runner(main, loop_factory, debug):
             loop.close()
 
 
-def install():
+def install() -> None:
     """Make asyncfast the loop of every program part that asks asyncio for one.
 
     Sets the event loop policy, so that asyncio.run() and
@@ -97,7 +109,7 @@ def install():
     set_policy(EventLoopPolicy())
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> _typing.Any:
     # Loaded on demand: merely touching policies warns from CPython 3.14 on.
     if name == "EventLoopPolicy" and _sys.version_info < (3, 16):
         from .policy import EventLoopPolicy

@@ -93,7 +93,7 @@ def _hide_own_frames(kind, exc, traceback):
     sys.__excepthook__(kind, exc.with_traceback(traceback), traceback)
 
 
-def main():
+def main() -> None:
     """Run the program that the command line names, on asyncfast."""
     options = _parser().parse_args()
     sys.argv[:] = [options.program, *options.arguments]

@@ -25,6 +25,9 @@ from asyncio import (
     unix_events,
 )
 from asyncio.log import logger
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
 
 from . import _core
 from .children import ChildMixin
@@ -66,13 +69,13 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
     _make_read_pipe_transport = _Unix._make_read_pipe_transport
     _make_write_pipe_transport = _Unix._make_write_pipe_transport
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._init_signals()
         self._transports = weakref.WeakValueDictionary()
         self._unix_server_sockets = {}
 
-    def close(self):
+    def close(self) -> None:
         """Close the loop; it can't be used any more.
 
         Pending callbacks are dropped and the default executor is told to shut
@@ -88,7 +91,7 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
         self._shut()
         self._close_signals()
 
-    def run_forever(self):
+    def run_forever(self) -> None:
         """Run until stop() is called.
 
         Raises RuntimeError if the loop is closed, or if it or another loop is
@@ -176,7 +179,13 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
 
     if sys.version_info >= (3, 14):
 
-        def call_soon_threadsafe(self, callback, *args, context=None):
+        def call_soon_threadsafe(
+            self,
+            callback: Callable[..., object],
+            /,
+            *args: Any,
+            context: Context | None = None,
+        ) -> asyncio.Handle:
             """Like call_soon(), from any thread or a signal handler."""
             self._check_closed()
             if self._debug:
@@ -190,7 +199,16 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
 
     # Name lookups
 
-    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]:
         """Resolve a name; returns what :func:`socket.getaddrinfo` returns.
 
         A literal address is answered at once, any other by libuv's threads.
@@ -211,7 +229,9 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
             for f, t, *rest in found
         ]
 
-    async def getnameinfo(self, sockaddr, flags=0):
+    async def getnameinfo(
+        self, sockaddr: tuple[Any, ...], flags: int = 0
+    ) -> tuple[str, str]:
         """The (host, service) of an address, as :func:`socket.getnameinfo`.
 
         Raises socket.gaierror.
@@ -345,7 +365,7 @@ class _SelectorView:
         return selectors.SelectorKey(fd, fd, wanted, None)
 
 
-def new_event_loop():
+def new_event_loop() -> Loop:
     """A new :class:`Loop`; a loop factory for Runner, uvicorn, anyio, ..."""
     return Loop()
 

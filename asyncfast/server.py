@@ -27,12 +27,12 @@ else:
             self._clients().discard(transport)
             super()._detach()
 
-        def close_clients(self):
+        def close_clients(self) -> None:
             """Close every open connection, sending what is buffered."""
             for transport in list(self._clients()):
                 transport.close()
 
-        def abort_clients(self):
+        def abort_clients(self) -> None:
             """Close every open connection at once."""
             for transport in list(self._clients()):
                 transport.abort()

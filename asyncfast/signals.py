@@ -12,7 +12,9 @@ import sys
 import threading
 import warnings
 from asyncio import coroutines
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 __all__ = ["SignalMixin"]
 
@@ -107,7 +109,9 @@ class SignalMixin:
         else:
             self._add_callback(handle)
 
-    def add_signal_handler(self, sig, callback, *args):
+    def add_signal_handler(
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         """Call ``callback(*args)`` in the loop whenever a signal arrives.
 
         *sig* is a signal number. Raises TypeError for a coroutine, ValueError
@@ -132,7 +136,7 @@ class SignalMixin:
             self._release_unused_wakeup()
             raise _uncatchable(sig, exc) from None
 
-    def remove_signal_handler(self, sig):
+    def remove_signal_handler(self, sig: int) -> bool:
         """Restore a signal's default action; True if there was a handler.
 
         Raises ValueError for an invalid number, RuntimeError for a signal

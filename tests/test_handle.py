@@ -21,7 +21,9 @@ def schedulers():
     """Every way to get a handle: name -> call(loop, callback, *args, **kwargs)."""
     return {
         "call_soon": lambda loop, *a, **k: loop.call_soon(*a, **k),
-        "call_soon_threadsafe": lambda loop, *a, **k: loop.call_soon_threadsafe(*a, **k),
+        "call_soon_threadsafe": lambda loop, *a, **k: loop.call_soon_threadsafe(
+            *a, **k
+        ),
         "call_later": lambda loop, *a, **k: loop.call_later(0, *a, **k),
         "call_at": lambda loop, *a, **k: loop.call_at(0, *a, **k),
     }

@@ -10,7 +10,7 @@ import warnings
 import weakref
 
 import pytest
-from support import PY, Reports, finish, like_asyncio, message, once, outcome
+from support import PY, finish, like_asyncio, message, once
 
 # -- Order -------------------------------------------------------------------------
 
@@ -497,7 +497,9 @@ def closed_calls():
         "call_at": lambda loop: loop.call_at(1, print),
         "run_in_executor": lambda loop: loop.run_in_executor(None, print),
         "run_forever": lambda loop: loop.run_forever(),
-        "run_until_complete": lambda loop: loop.run_until_complete(loop.create_future()),
+        "run_until_complete": lambda loop: loop.run_until_complete(
+            loop.create_future()
+        ),
         "add_reader": lambda loop: loop.add_reader(0, print),
         "add_writer": lambda loop: loop.add_writer(0, print),
         "add_signal_handler": lambda loop: loop.add_signal_handler(10, print),
@@ -795,11 +797,3 @@ def test_a_loop_of_a_subclass_runs(loop):
     assert mine.run_until_complete(asyncio.sleep(0, "ran")) == "ran"
     assert type(mine.context["exception"]) is ZeroDivisionError
     finish(mine)
-
-
-def test_a_stock_loop_and_this_one_take_turns(loop):
-    stock = asyncio.SelectorEventLoop()
-    stock.set_exception_handler(Reports())
-    for each in (loop, stock, loop):
-        assert outcome(each.run_until_complete, asyncio.sleep(0, 1)) == ("returned", 1)
-    stock.close()

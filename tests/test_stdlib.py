@@ -21,7 +21,9 @@ try:
 except ImportError as error:
     if os.environ.get("ASYNCFAST_CI") == "1":
         raise
-    pytest.skip(f"CPython's own tests are not installed: {error}", allow_module_level=True)
+    pytest.skip(
+        f"CPython's own tests are not installed: {error}", allow_module_level=True
+    )
 
 pytestmark = [
     pytest.mark.guard(60),
@@ -55,7 +57,12 @@ CLASSES = {
         "create_event_loop",
         (3, 10),
     ),
-    "Sock": ("test_sock_lowlevel", ["BaseSockTestsMixin"], "create_event_loop", (3, 10)),
+    "Sock": (
+        "test_sock_lowlevel",
+        ["BaseSockTestsMixin"],
+        "create_event_loop",
+        (3, 10),
+    ),
     "Sendfile": ("test_sendfile", ["SendfileTestsBase"], "create_event_loop", (3, 10)),
     "StartServer": ("test_server", ["BaseStartServer"], "new_loop", (3, 10)),
     "BufferedProtocol": (

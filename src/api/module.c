@@ -79,10 +79,7 @@ static PyMethodDef module_methods[] = {
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
-#if PY_VERSION_HEX >= 0x030c0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
-#endif
-    {0, NULL},
+    AF_MODULE_INTERPRETERS{0, NULL},
 };
 
 PyDoc_STRVAR(module_doc, "The C core of asyncfast.");

@@ -41,6 +41,14 @@
 /* Up to 3.11 writelines is write(b"".join(...)), with the texts of both. */
 #define AF_WRITELINES_JOINS (PY_VERSION_HEX < 0x030c0000)
 
+/* Sub-interpreters are declared from 3.12: our state is the module's. */
+#if PY_VERSION_HEX >= 0x030c0000
+#define AF_MODULE_INTERPRETERS \
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+#else
+#define AF_MODULE_INTERPRETERS
+#endif
+
 /* The exception that is set, normalized and owned; NULL if none is. */
 static inline PyObject *
 af_take_exception(void)

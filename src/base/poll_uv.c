@@ -57,21 +57,23 @@ on_poll_closed(uv_handle_t *handle)
     free(handle->data);
 }
 
+static int
+from_uv(int events)
+{
+    return (events & ~UV_WRITABLE ? AF_READ : 0)
+           | (events & ~UV_READABLE ? AF_WRITE : 0);
+}
+
 static void
 on_poll(uv_poll_t *handle, int status, int events)
 {
-    Poll *poll = handle->data;
+    const Poll *poll = handle->data;
     AfBackend *backend = poll->backend;
-    if (backend->count == AF_MAX_EVENTS) {
-        return; /* level-triggered: it will be reported again */
-    }
-    AfEvent *event = &backend->events[backend->count++];
-    event->fd = poll->fd;
-    event->serial = poll->serial;
-    event->events = (events & ~UV_WRITABLE ? AF_READ : 0)
-                    | (events & ~UV_READABLE ? AF_WRITE : 0);
-    if (status < 0) {
-        event->events = AF_READ | AF_WRITE;
+    if (backend->count < AF_MAX_EVENTS) { /* or it is reported again */
+        AfEvent *event = &backend->events[backend->count++];
+        event->fd = poll->fd;
+        event->serial = poll->serial;
+        event->events = status < 0 ? AF_READ | AF_WRITE : from_uv(events);
     }
 }
 

@@ -107,7 +107,8 @@
 enum { AF_FREELIST_MAX = 1024 };
 
 typedef struct {
-    PyObject *items[AF_FREELIST_MAX];
+    PyObject *items
+        [AF_FREELIST_MAX]; /* owned memory: dead objects, which hold no reference */
     int count;
     bool closed; /* the module is going: nothing may be kept any more */
 } AfFreelist;

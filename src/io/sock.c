@@ -606,7 +606,7 @@ static const Kind sendto_kind = {
 static const Kind accept_kind = {
     {"sock_accept", 1, 1, {"sock", NULL}},
     "Loop.sock_accept",
-    "accept",
+    "fileno",
     AF_READ,
     attempt_accept,
 };

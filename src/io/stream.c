@@ -6,13 +6,12 @@
  */
 #include "io/stream.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include "base/args.h"
 #include "base/error.h"
 #include "core/handle.h"
+#include "io/extra.h"
 #include "io/watch.h"
 
 static int
@@ -455,55 +454,6 @@ stream_repr(PyObject *op)
     return stream_repr_open(self, name, state);
 }
 
-/* A failing getsockname or getpeername leaves None, as in asyncio. */
-static int
-extra_set_name(PyObject *extra, PyObject *key, PyObject *sock, PyObject *method)
-{
-    PyObject *name = PyObject_CallMethodNoArgs(sock, method);
-    if (name == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_OSError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        name = Py_NewRef(Py_None);
-    }
-    int err = PyDict_SetItem(extra, key, name);
-    Py_DECREF(name);
-    return err;
-}
-
-static int
-extra_fill(AfState *state, PyObject *extra, PyObject *sock)
-{
-    PyObject *shown = PyObject_CallOneArg(state->TransportSocket, sock);
-    if (shown == NULL) {
-        return -1;
-    }
-    int err = PyDict_SetItem(extra, state->str_socket, shown);
-    Py_DECREF(shown);
-    if (err < 0
-        || extra_set_name(extra, state->str_sockname, sock,
-                          state->str_getsockname)
-               < 0) {
-        return -1;
-    }
-    int known = PyDict_Contains(extra, state->str_peername);
-    if (known != 0) {
-        return known < 0 ? -1 : 0;
-    }
-    return extra_set_name(extra, state->str_peername, sock,
-                          state->str_getpeername);
-}
-
-/* Small writes leave at once, without waiting for the peer's ACK; other
- * sockets refuse the option. */
-static void
-stream_disable_nagle(int fd)
-{
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
 /* The ready entry that follows connection_made: read, and tell the waiter. */
 static int
 stream_start(AfLoop *loop, PyObject *item)
@@ -586,12 +536,12 @@ stream_open(AfStream *self, PyObject *sock, PyObject *protocol)
 {
     AfLoop *loop = self->loop;
     self->fd = PyObject_AsFileDescriptor(sock);
-    if (self->fd < 0 || extra_fill(loop->state, self->extra, sock) < 0
+    if (self->fd < 0 || af_extra_fill(loop->state, self->extra, sock) < 0
         || stream_set_protocol(self, protocol) < 0
         || af_poll_claim(&loop->poll, &self->watch, self->fd) < 0) {
         return -1;
     }
-    stream_disable_nagle(self->fd);
+    af_extra_disable_nagle(self->fd);
     return 0;
 }
 
