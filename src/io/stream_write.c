@@ -12,9 +12,6 @@
 #endif
 
 #define WRITE_AFTER_EOF "Cannot call write() after write_eof()"
-#define WRITELINES_NEEDS                               \
-    (AF_WRITELINES_JOINS ? "can only join an iterable" \
-                         : "writelines() argument must be an iterable")
 #define WRITE_IN_SENDFILE "unable to write; sendfile is in progress"
 
 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
@@ -238,6 +235,16 @@ stream_write_pieces(AfStream *self, PyObject *pieces)
     return af_stream_maybe_pause(self);
 }
 
+/* A list or tuple of the pieces; NULL with asyncio's TypeError. */
+static PyObject *
+pieces_sequence(PyObject *pieces)
+{
+    if (AF_WRITELINES_JOINS || PyList_CheckExact(pieces)) {
+        return PySequence_Fast(pieces, "can only join an iterable");
+    }
+    return PySequence_List(pieces);
+}
+
 PyObject *
 af_stream_writelines(PyObject *op, PyObject *pieces)
 {
@@ -252,7 +259,7 @@ af_stream_writelines(PyObject *op, PyObject *pieces)
         < 0) {
         return NULL;
     }
-    PyObject *fast = PySequence_Fast(pieces, WRITELINES_NEEDS);
+    PyObject *fast = pieces_sequence(pieces);
     if (fast == NULL) {
         return NULL;
     }
