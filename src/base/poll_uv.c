@@ -45,10 +45,12 @@ on_wake(uv_async_t *wake)
     (void)wake;
 }
 
+/* Before 1.45 libuv runs timers ahead of its poll too, which would then have
+ * no timer to end it: a loop that was told to stop doesn't block. */
 static void
 on_timer(uv_timer_t *timer)
 {
-    (void)timer;
+    uv_stop(timer->loop);
 }
 
 static void
