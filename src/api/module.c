@@ -67,13 +67,23 @@ module_libuv_version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyUnicode_FromString(uv_version_string());
 }
 
+static PyObject *
+module_after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    AfState *state = PyModule_GetState(module);
+    if (af_fork_after_in_child(state, af_dns_after_fork) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(libuv_version_doc,
              "libuv_version($module, /)\n--\n\n"
              "The version of the libuv in use, like '1.44.2'.");
 
 static PyMethodDef module_methods[] = {
     {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
-    {"_after_fork_in_child", af_fork_after_in_child, METH_NOARGS, NULL},
+    {"_after_fork_in_child", module_after_fork_in_child, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

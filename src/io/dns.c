@@ -200,30 +200,35 @@ resolver_part(Resolver *self)
     }
 }
 
-void
-af_dns_close(AfLoop *loop)
+/* The loop's resolver, parted from the loop; NULL if it has none. */
+static Resolver *
+resolver_take(AfLoop *loop)
 {
     if (loop->io == NULL || loop->io->resolver == NULL) {
-        return;
+        return NULL;
     }
     Resolver *self = (Resolver *)loop->io->resolver;
     loop->io->resolver = NULL;
     resolver_part(self);
-    uv_run(self->uv, UV_RUN_NOWAIT);
-    Py_DECREF(self);
+    return self;
 }
 
 void
+af_dns_close(AfLoop *loop)
+{
+    Resolver *self = resolver_take(loop);
+    if (self != NULL) {
+        uv_run(self->uv, UV_RUN_NOWAIT);
+        Py_DECREF(self);
+    }
+}
+
+/* Without a word to the resolver: its descriptors are the parent's too, its
+ * locks may be held by threads that are gone. */
+void
 af_dns_after_fork(AfLoop *loop)
 {
-    if (loop->io == NULL || loop->io->resolver == NULL) {
-        return;
-    }
-    Resolver *self = (Resolver *)loop->io->resolver;
-    af_poll_release(&loop->poll, &self->watch);
-    if (uv_loop_fork(self->uv) < 0 || resolver_watch(self) < 0) {
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
+    Py_XDECREF((PyObject *)resolver_take(loop));
 }
 
 static void

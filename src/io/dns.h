@@ -13,7 +13,8 @@ PyObject *af_dns_lookup_name(PyObject *self, PyObject *args);
 /* Give up what is under way; the results are dropped. */
 void af_dns_close(AfLoop *loop);
 
-/* In a forked child: the parent's threads are gone. */
+/* In a forked child: leave the resolver to the parent; lookups under way never
+ * end here, and the next one makes another resolver. */
 void af_dns_after_fork(AfLoop *loop);
 
 int af_dns_init_type(PyObject *module);

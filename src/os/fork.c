@@ -34,14 +34,14 @@ af_fork_unregister(AfLoop *loop)
     loop->next_loop = loop->previous_loop = NULL;
 }
 
-PyObject *
-af_fork_after_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
+int
+af_fork_after_in_child(AfState *state, AfForkReset reset)
 {
-    AfState *state = PyModule_GetState(module);
     for (AfLoop *loop = state->first_loop; loop; loop = loop->next_loop) {
         if (af_poll_after_fork(&loop->poll) < 0) {
-            return NULL;
+            return -1;
         }
+        reset(loop);
     }
-    Py_RETURN_NONE;
+    return 0;
 }

@@ -4,8 +4,12 @@
 
 #include "core/loop.h"
 
-/* Module function: give every loop of this process poll sets of its own. */
-PyObject *af_fork_after_in_child(PyObject *module, PyObject *ignored);
+/* What another room resets in a loop that has its own poll set already. */
+typedef void (*AfForkReset)(AfLoop *loop);
+
+/* Give every loop of this process poll sets of its own, and reset it.
+ * 0, or -1 with an exception. */
+int af_fork_after_in_child(AfState *state, AfForkReset reset);
 
 /* Enter a new loop in the list of loops, take a dying one out. */
 void af_fork_register(AfLoop *loop);
