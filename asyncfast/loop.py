@@ -108,7 +108,11 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
             super()._run_forever_setup()
         else:
             self._start_running()
-        self._start_signals()
+        try:
+            self._start_signals()
+        except BaseException:
+            self._run_forever_cleanup()
+            raise
 
     def _start_running(self):
         self._check_closed()
