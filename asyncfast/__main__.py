@@ -45,6 +45,8 @@ def _fresh_main():
     """An empty ``__main__``, as the program would find it."""
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins
+    if "__annotations__" in globals():  # an older CPython, which gives it to __main__
+        module.__annotations__ = {}
     sys.modules["__main__"] = module
     return module
 
