@@ -191,13 +191,14 @@ def test_closing_races_with_threads(new):
         try:
             while True:
                 loop.call_soon_threadsafe(int)
+                time.sleep(0)  # let go of the GIL, or one queues 50,000 in its turn
         except RuntimeError as error:
             if str(error) != "Event loop is closed":
                 wrong.append(error)
         except BaseException as error:
             wrong.append(error)
 
-    for _ in range(30):
+    for _ in range(200):
         loop = new()
         started = [threading.Event() for _ in range(3)]
         threads = [threading.Thread(target=hammer, args=(loop, s)) for s in started]
