@@ -1,0 +1,215 @@
+"""os/fork.c: a forked child gets a clean start, its parent keeps what it had."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver, resource_tracker
+
+import pytest
+from support import PY, once, python, turns, until
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def in_child(work):
+    """Fork; run `work` in the child; return what it returned, as text."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pid = os.fork()
+    if pid == 0:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            try:
+                answer = repr(work())
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            os.write(writer, answer.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"the child ended with {status}: {answer}"
+    return answer
+
+
+def test_a_new_loop_in_the_child(loop, new):
+    once(loop)
+
+    def work():
+        fresh = new()
+        result = fresh.run_until_complete(asyncio.sleep(0.001, "child"))
+        fresh.close()
+        return result
+
+    assert in_child(work) == "'child'"
+    assert loop.run_until_complete(asyncio.sleep(0.001, "parent")) == "parent"
+
+
+def test_a_new_loop_in_the_child_of_a_running_loop(loop, new, run):
+    """The running loop is not the child's."""
+
+    async def main():
+        def work():
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError as error:
+                first = str(error)
+            fresh = new()
+            second = fresh.run_until_complete(asyncio.sleep(0.001, "child"))
+            fresh.close()
+            return first, second
+
+        answer = in_child(work)
+        await asyncio.sleep(0.001)
+        return answer
+
+    assert run(main()) == "('no running event loop', 'child')"
+
+
+def test_the_child_goes_on_with_the_loop(loop, pair):
+    """Readers, timers and the wake-up from a thread work in the copy, too."""
+    got = []
+    loop.add_reader(pair[0], lambda: got.append(pair[0].recv(10)))
+    loop.call_later(0.001, got.append, "timer")
+    once(loop)
+
+    async def main():
+        pair[1].send(b"x")
+        await until(lambda: len(got) == 2)
+        woken = loop.create_future()
+        args = (loop.call_soon_threadsafe, (woken.set_result, "thread"))
+        timer = threading.Timer(0.01, *args)
+        timer.start()
+        got.append(await woken)
+        timer.join()
+        return sorted(map(str, got))
+
+    answer = in_child(lambda: loop.run_until_complete(main()))
+    assert answer == repr(["b'x'", "thread", "timer"])
+    loop.remove_reader(pair[0])
+
+
+def test_the_childs_poll_set_is_not_the_parents(loop, loop_name, pair):
+    if loop_name == "asyncio":
+        pytest.skip("asyncio's child empties it")
+    got = []
+    loop.add_reader(pair[0], lambda: got.append(pair[0].recv(10)))
+    once(loop)
+
+    def work():
+        loop.remove_reader(pair[0])
+        once(loop)
+        loop.close()
+        return "closed"
+
+    assert in_child(work) == "'closed'"
+    pair[1].send(b"x")
+    for _ in range(3):
+        once(loop)
+    assert got == [b"x"]
+    loop.remove_reader(pair[0])
+
+
+def test_lookups_under_way_stay_the_parents(loop, loop_name):
+    """Though the child asks a resolver, too, on the loop that it inherits."""
+    if loop_name == "asyncio":
+        pytest.skip("asyncio's child waits for the threads of its parent")
+
+    def look():
+        return loop.create_task(loop.getaddrinfo("127.0.0.1", "1"))
+
+    async def begin():
+        lookups = [look() for _ in range(10)]
+        await turns(1)
+        return lookups
+
+    async def answers(lookups):
+        return [address for [(*_, address), *_] in await asyncio.gather(*lookups)]
+
+    lookups = loop.run_until_complete(begin())
+    child = in_child(lambda: loop.run_until_complete(answers([look()])))
+    assert child == "[('127.0.0.1', 1)]"
+    assert loop.run_until_complete(answers(lookups)) == [("127.0.0.1", 1)] * 10
+
+
+def test_a_stopped_loop_is_closed_by_the_child(loop):
+    loop.call_soon_threadsafe(int)
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    once(loop)
+
+    def work():
+        loop.close()
+        return loop.is_closed()
+
+    assert in_child(work) == "True"
+    loop.remove_signal_handler(signal.SIGUSR1)
+    assert not loop.is_closed()
+    assert loop.run_until_complete(asyncio.sleep(0.001, "works")) == "works"
+
+
+@pytest.mark.skipif(PY < (3, 12), reason="asyncio lets go of it from 3.12 on")
+async def test_signals_of_the_child_do_not_reach_the_parent(loop):
+    """They share the wake-up descriptor's file until the child lets it go."""
+    got = []
+    loop.add_signal_handler(signal.SIGUSR1, got.append, "child's")
+    loop.add_signal_handler(signal.SIGUSR2, got.append, "parent's")
+    in_child(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    os.kill(os.getpid(), signal.SIGUSR2)
+    await until(lambda: got)
+    assert got == ["parent's"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+EXITS = """
+import asyncio, os, socket, sys
+from support import new_loop, once
+
+loop = new_loop(sys.argv[1])
+left, right = socket.socketpair()
+loop.add_reader(left, print)
+loop.call_later(100, print)
+loop.call_soon(print, "parent")
+future = loop.run_in_executor(None, int)
+loop.run_until_complete(future)
+
+async def main():
+    if os.fork() == 0:
+        sys.exit(5)
+    _, status = os.wait()
+    print(os.waitstatus_to_exitcode(status))
+
+loop.run_until_complete(main())
+"""
+
+
+def test_a_child_exits_quietly_with_the_loop_it_inherits(loop_name):
+    done = python("-W", "ignore", "-c", EXITS, loop_name)
+    assert (done.stdout, done.stderr) == ("parent\n5\n", "")
+
+
+def double(number):
+    return number * 2
+
+
+@pytest.fixture
+def _multiprocessing():
+    """What it keeps for the life of the process is there before the loop is."""
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+async def test_processes_of_multiprocessing(_multiprocessing, loop, method):
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert await loop.run_in_executor(pool, double, 21) == 42
