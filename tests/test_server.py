@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import socket
+import tempfile
 
 import pytest
 from support import (
@@ -610,3 +611,53 @@ async def test_a_connection_while_another_is_busy(loop):
         transport.write(bytes(1 << 24))
         async with serving(loop) as (_, address):
             assert await talk(loop, address) == b"hello"
+
+
+# -- Descriptors come and go -------------------------------------------------------
+
+
+async def test_a_connection_may_get_the_number_of_a_watched_descriptor(loop):
+    """In the turn in which that one was withdrawn and closed."""
+    victim, other = free_pair()
+    number = victim.fileno()
+    made = []
+
+    class Closer(asyncio.Protocol):
+        def data_received(self, data):
+            loop.remove_reader(victim)
+            victim.close()
+
+    def factory():
+        made.append(Echo())
+        return made[-1]
+
+    with victim, other:
+        async with connected(loop, Closer) as (_, _, peer):
+            async with serving(loop, factory) as (_, address):
+                loop.add_reader(victim, print)
+                await turns(2)
+                with socket.socket() as client:
+                    peer.send(b"now")
+                    client.connect(address)
+                    await until(lambda: made)
+                    client.setblocking(False)
+                    await loop.sock_sendall(client, b"hello")
+                    assert await loop.sock_recv(client, 10) == b"hello"
+                    assert made[0].transport.get_extra_info("socket").fileno() == number
+
+
+async def test_a_transport_reads_on_after_a_cancelled_sendfile(loop):
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(20_000_000))
+        async with connected(loop, Recorder, socket.AF_INET) as (
+            transport,
+            protocol,
+            peer,
+        ):
+            task = loop.create_task(loop.sendfile(transport, file))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            peer.send(b"hello")
+            assert await protocol.received(5) == b"hello"

@@ -97,9 +97,21 @@ af_poll_find(const AfPoll *poll, int fd)
     return fd >= 0 && fd < poll->capacity ? poll->watches[fd] : NULL;
 }
 
+/* Whoever had this number before: the descriptor was closed without a word, or
+ * its last wish is still to be withdrawn, which must not hit its successor. */
+static void
+poll_evict(AfPoll *poll, int fd)
+{
+    AfWatch *former;
+    while ((former = af_poll_find(poll, fd)) != NULL) {
+        af_poll_release(poll, former);
+    }
+}
+
 int
 af_poll_claim(AfPoll *poll, AfWatch *watch, int fd)
 {
+    poll_evict(poll, fd);
     if (poll_make_room(poll, fd) < 0) {
         return -1;
     }

@@ -66,8 +66,8 @@ int af_poll_init(AfPoll *poll);
 /* Forget every watch and drop the references held; idempotent. */
 void af_poll_close(AfPoll *poll);
 
-/* Put `watch` in charge of `fd`, which nothing else may be in charge of.
- * 0, or -1 with MemoryError or OSError. */
+/* Put `watch` in charge of `fd`, in place of whatever was: that may run its
+ * destructors. 0, or -1 with MemoryError or OSError. */
 int af_poll_claim(AfPoll *poll, AfWatch *watch, int fd);
 
 /* Undo a claim and every wish with it, at once. May free the owner. */

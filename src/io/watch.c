@@ -163,10 +163,11 @@ af_watch_set(AfLoop *loop, int fd, int event, AfFire fire, PyObject *item,
         af_poll_want(&loop->poll, &self->watch, self->watch.wanted | event);
     if (err == 0) {
         Side *side = watch_side(self, event);
-        side_retire(loop, side);
+        Side former = *side;
         side->fire = fire;
         side->item = Py_NewRef(item);
         side->file = Py_NewRef(file);
+        side_retire(loop, &former);
     }
     Py_DECREF(self);
     return err;
@@ -188,6 +189,13 @@ af_watch_unset(AfLoop *loop, int fd, int event, PyObject *item)
     side_retire(loop, side);
     Py_DECREF(self);
     return true;
+}
+
+bool
+af_watch_is_set(AfLoop *loop, int fd, int event, PyObject *item)
+{
+    FdWatch *self = watch_find(loop, fd);
+    return self != NULL && watch_side(self, event)->item == item;
 }
 
 static int
@@ -287,31 +295,29 @@ af_watch_check_free(AfLoop *loop, PyObject *file, int fd)
     if (base == NULL || base->on_ready == on_ready) {
         return 0;
     }
-    int closing = transport_is_closing(loop, base->owner);
-    if (closing < 0 || (closing && !base->armed)) {
-        return closing < 0 ? -1 : 0;
+    PyObject *transport = Py_NewRef(base->owner);
+    int closing = transport_is_closing(loop, transport);
+    bool free = closing > 0 && !base->wanted;
+    if (closing >= 0 && !free) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %R is used by transport %R", file,
+                     transport);
     }
-    PyErr_Format(PyExc_RuntimeError,
-                 "File descriptor %R is used by transport %R", file,
-                 base->owner);
-    return -1;
+    Py_DECREF(transport);
+    return free ? 0 : -1;
 }
 
 static PyObject *
-watch_add(AfLoop *loop, int event, PyObject *const *args, Py_ssize_t nargs)
+watch_add(AfLoop *loop, int fd, int event, PyObject *const *args,
+          Py_ssize_t nargs)
 {
-    PyObject *file = args[0];
-    int fd = af_watch_fileno(file);
-    if (fd < 0) {
-        return NULL;
-    }
     PyObject *packed = af_handle_pack(loop->state, args + 2, nargs - 2);
     if (packed == NULL) {
         return NULL;
     }
     PyObject *handle = af_handle_new(loop, args[1], packed, NULL);
     if (handle != NULL
-        && af_watch_set(loop, fd, event, handle_fire, handle, file) < 0) {
+        && af_watch_set(loop, fd, event, handle_fire, handle, args[0]) < 0) {
         Py_CLEAR(handle);
     }
     return handle;
@@ -340,7 +346,7 @@ watch_add_checked(PyObject *self, const char *name, int event,
     if (fd < 0 || af_watch_check_free(loop, args[0], fd) < 0) {
         return NULL;
     }
-    PyObject *handle = watch_add(loop, event, args, nargs);
+    PyObject *handle = watch_add(loop, fd, event, args, nargs);
     if (handle == NULL) {
         return NULL;
     }
@@ -387,24 +393,30 @@ af_watch_remove_writer(PyObject *self, PyObject *file)
     return watch_remove(self, AF_WRITE, file, true);
 }
 
+static PyObject *
+watch_add_unchecked(PyObject *self, const char *name, int event,
+                    PyObject *const *args, Py_ssize_t nargs)
+{
+    AfLoop *loop = (AfLoop *)self;
+    if (watch_check_add(loop, name, nargs) < 0) {
+        return NULL;
+    }
+    int fd = af_watch_fileno(args[0]);
+    return fd < 0 ? NULL : watch_add(loop, fd, event, args, nargs);
+}
+
 PyObject *
 af_watch_add_reader_unchecked(PyObject *self, PyObject *const *args,
                               Py_ssize_t nargs)
 {
-    if (watch_check_add((AfLoop *)self, "_add_reader", nargs) < 0) {
-        return NULL;
-    }
-    return watch_add((AfLoop *)self, AF_READ, args, nargs);
+    return watch_add_unchecked(self, "_add_reader", AF_READ, args, nargs);
 }
 
 PyObject *
 af_watch_add_writer_unchecked(PyObject *self, PyObject *const *args,
                               Py_ssize_t nargs)
 {
-    if (watch_check_add((AfLoop *)self, "_add_writer", nargs) < 0) {
-        return NULL;
-    }
-    return watch_add((AfLoop *)self, AF_WRITE, args, nargs);
+    return watch_add_unchecked(self, "_add_writer", AF_WRITE, args, nargs);
 }
 
 PyObject *

@@ -24,6 +24,9 @@ int af_watch_set(AfLoop *loop, int fd, int event, AfFire fire, PyObject *item,
  * that. True if something was withdrawn; it is cancelled if it is a handle. */
 bool af_watch_unset(AfLoop *loop, int fd, int event, PyObject *item);
 
+/* Does `item` still stand by for `event`? */
+bool af_watch_is_set(AfLoop *loop, int fd, int event, PyObject *item);
+
 int af_watch_init_type(PyObject *module);
 
 PyObject *af_watch_add_reader(PyObject *self, PyObject *const *args,
