@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import warnings
+import weakref
 
 import pytest
 from support import (
@@ -755,3 +756,27 @@ async def test_a_forgotten_transport_warns_and_closes(loop):
     assert caught[0].category is ResourceWarning
     assert await loop.sock_recv(right, 10) == b""
     right.close()
+
+
+async def test_what_a_forgotten_protocol_schedules_runs(loop):
+    """The loop does not fall asleep over it."""
+    gone = loop.create_future()
+
+    class Forgotten(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = weakref.ref(transport)
+
+        def data_received(self, data):
+            self.transport().pause_reading()
+            loop.call_soon(gc.collect)
+
+        def __del__(self):
+            loop.call_soon(gone.set_result, None)
+
+    left, right = free_pair()
+    with right, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        await loop.connect_accepted_socket(Forgotten, left)
+        del left
+        right.send(b"x")
+        await gone

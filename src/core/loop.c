@@ -170,7 +170,9 @@ loop_timeout(AfLoop *loop, double *timeout)
     if (af_loop_now(loop, &now) < 0) {
         return -1;
     }
-    *timeout = when > now ? when - now : 0;
+    /* An overridden `time` may have scheduled something. */
+    bool asleep = when > now && loop->ready.count == 0;
+    *timeout = asleep ? when - now : 0;
     return 0;
 }
 
@@ -178,10 +180,11 @@ static int
 loop_poll(AfLoop *loop)
 {
     double timeout;
+    /* First, because it runs destructors, and those may schedule. */
+    af_poll_flush(&loop->poll);
     if (loop_timeout(loop, &timeout) < 0) {
         return -1;
     }
-    af_poll_flush(&loop->poll);
     return af_poll_wait(&loop->poll, timeout);
 }
 
