@@ -581,3 +581,46 @@ def test_a_bad_count(loop, count):
             loop.run_until_complete(loop.sock_recv(left, count))
 
     assert like_asyncio(loop, scenario)[0] == "raised"
+
+
+# -- What the caller does meanwhile ------------------------------------------------
+
+
+async def test_sendall_holds_what_it_still_has_to_send(loop, sockets):
+    left, right = sockets
+    data = bytearray(b"x" * 8_000_000)
+    task = loop.create_task(loop.sock_sendall(left, data))
+    await turns(3)
+    assert not task.done()
+    with pytest.raises(BufferError):
+        del data[10:]
+    got = 0
+    while got < len(data):
+        chunk = await loop.sock_recv(right, 1 << 18)
+        assert chunk.count(b"x") == len(chunk)
+        got += len(chunk)
+    await task
+
+
+async def test_a_closed_socket_never_reads_its_successor(loop):
+    """The number of a closed descriptor is the next one's at once."""
+    former, gone = free_pair()
+    number = former.fileno()
+    task = loop.create_task(loop.sock_recv(former, 100))
+    await turns(2)
+    former.close()
+    gone.close()
+    left, right = free_pair()
+    with left, right:
+        mine, peer = (left, right) if left.fileno() == number else (right, left)
+        assert mine.fileno() == number
+        fill(mine)
+        writing = loop.create_task(loop.sock_sendall(mine, b"more"))
+        await turns(2)
+        peer.send(b"for the successor only")
+        await asyncio.sleep(0.01)
+        assert mine.recv(100) == b"for the successor only"
+        for each in task, writing:
+            each.cancel()
+        results = await asyncio.gather(task, writing, return_exceptions=True)
+    assert all(isinstance(each, BaseException) for each in results)

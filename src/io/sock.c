@@ -167,13 +167,17 @@ operation_wait(Operation *self, PyObject **result)
         return PYGEN_ERROR;
     }
     self->stage = WAITING;
-    return PyIter_Send(self->waiter, Py_None, result);
+    PyObject *waiter = Py_NewRef(self->waiter);
+    PySendResult outcome = PyIter_Send(waiter, Py_None, result);
+    Py_DECREF(waiter);
+    return outcome;
 }
 
 static PySendResult
 operation_finish(Operation *self, PySendResult outcome)
 {
     if (outcome != PYGEN_NEXT) {
+        operation_withdraw(self);
         self->stage = FINISHED;
         Py_CLEAR(self->waiter);
         Py_CLEAR(self->future);
@@ -209,6 +213,17 @@ operation_check_blocking(Operation *self)
 }
 
 static int
+operation_find_fd(Operation *self)
+{
+    self->fd = PyObject_AsFileDescriptor(self->sock);
+    if (self->fd < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        /* A closed socket: the system call will say so. */
+        PyErr_Clear();
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
 operation_start(Operation *self)
 {
     PyObject *checked =
@@ -227,12 +242,7 @@ operation_start(Operation *self)
         return -1;
     }
     Py_DECREF(method);
-    self->fd = PyObject_AsFileDescriptor(self->sock);
-    if (self->fd < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
-        /* A closed socket: the system call will say so. */
-        PyErr_Clear();
-    }
-    return PyErr_Occurred() ? -1 : 0;
+    return operation_find_fd(self);
 }
 
 static PySendResult
@@ -245,11 +255,14 @@ operation_resume(Operation *self, PyObject *value, PyObject **result)
         return outcome;
     }
     operation_withdraw(self);
+    self->stage = FINISHED;
     if (outcome == PYGEN_ERROR) {
         return outcome;
     }
     Py_CLEAR(*result);
-    return operation_try(self, result);
+    /* Closed meanwhile, its number may be another socket's by now. */
+    return operation_find_fd(self) < 0 ? PYGEN_ERROR
+                                       : operation_try(self, result);
 }
 
 static PySendResult
@@ -494,6 +507,10 @@ attempt_recv_into(Operation *self, PyObject **result)
 static int
 send_rest(Operation *self, const Py_buffer *view)
 {
+    if (self->sent > view->len) {
+        PyErr_SetString(PyExc_BufferError, "the data has shrunk");
+        return -1;
+    }
     do {
         const char *data = (const char *)view->buf + self->sent;
         ssize_t count = send(self->fd, data, (size_t)(view->len - self->sent),
@@ -506,6 +523,21 @@ send_rest(Operation *self, const Py_buffer *view)
     return 1;
 }
 
+/* While there is more to send, nobody may resize the data. */
+static int
+sendall_hold(Operation *self)
+{
+    if (PyBytes_CheckExact(self->first) || PyMemoryView_Check(self->first)) {
+        return 0;
+    }
+    PyObject *held = PyMemoryView_FromObject(self->first);
+    if (held == NULL) {
+        return -1;
+    }
+    Py_SETREF(self->first, held);
+    return 0;
+}
+
 static int
 attempt_sendall(Operation *self, PyObject **result)
 {
@@ -514,6 +546,9 @@ attempt_sendall(Operation *self, PyObject **result)
         return -1;
     }
     int outcome = send_rest(self, &view);
+    if (outcome == 0 && sendall_hold(self) < 0) {
+        outcome = -1;
+    }
     PyBuffer_Release(&view);
     if (outcome == 1) {
         *result = Py_NewRef(Py_None);
