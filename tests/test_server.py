@@ -1,9 +1,11 @@
 """io/server.c and asyncfast/loop.py: listening, accepting, connecting, Server."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
+import resource
 import socket
 import tempfile
 
@@ -614,6 +616,48 @@ async def test_a_connection_while_another_is_busy(loop):
 
 
 # -- Descriptors come and go -------------------------------------------------------
+
+
+async def test_serving_goes_on_after_running_out(loop, reports, monkeypatch):
+    """EMFILE is reported; after a pause, the server accepts again."""
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(loop) as (_, address):
+        with socket.socket() as client:
+            client.setblocking(False)
+            taken = [os.dup(0)]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.dup(0))
+                await loop.sock_connect(client, address)
+                await until(lambda: reports)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for fd in taken:
+                    os.close(fd)
+            await loop.sock_sendall(client, b"hello")
+            assert await loop.sock_recv(client, 10) == b"hello"
+    for report in reports.take():
+        assert report["message"] == "socket.accept() out of system resource"
+        assert report["exception"].errno == errno.EMFILE
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_factory_may_close_its_server(loop):
+    """Whose descriptor may be somebody else's at once."""
+    calls = []
+
+    def factory():
+        calls.append(server.close())
+        raise OSError("enough")
+
+    async with serving(loop, factory) as (server, address):
+        with socket.create_connection(address) as client:
+            client.setblocking(False)
+            assert await loop.sock_recv(client, 10) == b""
+    assert calls == [None]
 
 
 async def test_a_connection_may_get_the_number_of_a_watched_descriptor(loop):

@@ -277,6 +277,9 @@ listener_fire(AfLoop *loop, PyObject *op)
         if (listener_connect(loop, self, fd, &address, length) < 0) {
             return -1;
         }
+        if (!af_watch_is_set(loop, self->fd, AF_READ, op)) {
+            return 0; /* the protocol factory has stopped the server */
+        }
     }
     return 0;
 }
@@ -284,7 +287,7 @@ listener_fire(AfLoop *loop, PyObject *op)
 static const AfParams start_params = {
     "_start_serving",
     2,
-    7,
+    8,
     {"protocol_factory", "sock", "sslcontext", "server", "backlog",
      "ssl_handshake_timeout", "ssl_shutdown_timeout", "context", NULL}};
 
@@ -294,6 +297,13 @@ static PyObject *
 or_none(PyObject *value)
 {
     return value == NULL ? Py_None : value;
+}
+
+static int
+listener_copy(PyObject **field, PyObject *sock, PyObject *name)
+{
+    *field = PyObject_GetAttr(sock, name);
+    return *field == NULL ? -1 : 0;
 }
 
 static int
@@ -309,15 +319,21 @@ listener_fill(AfLoop *loop, Listener *self, PyObject **given)
     }
     self->backlog =
         given[BACKLOG] == NULL ? 100 : (int)PyLong_AsLong(given[BACKLOG]);
+    if (self->backlog == -1 && PyErr_Occurred()) {
+        return -1;
+    }
     self->fd = af_watch_fileno(given[SOCK]);
-    self->family = PyObject_GetAttr(given[SOCK], state->str_family);
-    self->type = PyObject_GetAttr(given[SOCK], state->str_type);
-    self->proto = PyObject_GetAttr(given[SOCK], state->str_proto);
+    if (self->fd < 0
+        || listener_copy(&self->family, self->sock, state->str_family) < 0
+        || listener_copy(&self->type, self->sock, state->str_type) < 0
+        || listener_copy(&self->proto, self->sock, state->str_proto) < 0) {
+        return -1;
+    }
     self->rest =
-        PyTuple_Pack(8, given[FACTORY], given[SOCK], self->ssl, self->server,
+        PyTuple_Pack(8, self->factory, self->sock, self->ssl, self->server,
                      or_none(given[BACKLOG]), or_none(given[HANDSHAKE]),
                      or_none(given[SHUTDOWN]), or_none(given[CONTEXT]));
-    return PyErr_Occurred() ? -1 : 0;
+    return self->rest == NULL ? -1 : 0;
 }
 
 PyObject *
