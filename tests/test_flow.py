@@ -1,10 +1,11 @@
 """io/flow.c: the write buffer, its water marks, pause_writing and resume_writing."""
 
 import asyncio
+import contextlib
 import sys
 
 import pytest
-from support import Recorder, connected, like_asyncio, turns
+from support import PY, Recorder, connected, drain, like_asyncio, turns
 
 KIB = 1024
 MICRO = sys.version_info[:3]
@@ -284,3 +285,30 @@ async def test_drain_of_a_stream_waits(loop):
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+
+
+# -- writelines, all or nothing ----------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_what_writelines_refused_does_not_keep_the_transport_open(loop, reports):
+    async with connected(loop) as (transport, protocol, _):
+        with contextlib.suppress(BufferError, TypeError):
+            transport.writelines([b"abc", memoryview(b"abcdef")[::2]])
+        transport.close()
+        await protocol.saw("lost")
+    reports.take()
+
+
+@pytest.mark.skipif(PY < (3, 12), reason="__buffer__ is new in 3.12")
+async def test_a_piece_may_change_the_list_it_is_in(loop):
+    class Piece(bytes):
+        def __buffer__(self, flags):
+            pieces.clear()
+            return memoryview(b"shown")
+
+    async with connected(loop) as (transport, _, peer):
+        pieces = [Piece(b"x" * 100) for _ in range(10)]
+        transport.writelines(pieces)
+        await turns(2)
+        assert drain(peer) == b"shown"

@@ -72,6 +72,17 @@ flow_grow(AfFlow *flow)
     return 0;
 }
 
+int
+af_flow_reserve(AfFlow *flow, size_t count)
+{
+    while (flow->capacity - flow->count < count) {
+        if (flow_grow(flow) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* A caller may change a bytearray or what a memoryview shows after write():
  * what was written then is what is sent. */
 static int

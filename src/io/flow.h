@@ -25,6 +25,9 @@ typedef struct {
 void af_flow_init(AfFlow *flow);
 void af_flow_clear(AfFlow *flow);
 
+/* Make room for `count` more pieces. 0, or -1 with MemoryError. */
+int af_flow_reserve(AfFlow *flow, size_t count);
+
 /* Queue `data` without its first `skip` bytes. bytes are kept by reference,
  * anything else is copied. 0, or -1 with an exception. */
 int af_flow_append(AfFlow *flow, PyObject *data, Py_ssize_t skip);

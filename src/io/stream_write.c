@@ -168,45 +168,83 @@ af_stream_write(PyObject *op, PyObject *data)
     Py_RETURN_NONE;
 }
 
-/* Raise what asyncio raises for a piece that isn't bytes-like. */
-static int
-pieces_refuse(PyObject *pieces)
-{
-    if (AF_WRITELINES_JOINS) {
-        PyErr_Clear();
-        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
-        PyObject *joined =
-            empty == NULL ? NULL
-                          : PyObject_CallMethod(empty, "join", "O", pieces);
-        Py_XDECREF(joined);
-        Py_XDECREF(empty);
-        return joined == NULL ? -1 : 0;
-    }
-    return -1;
-}
-
-/* 0, or -1 with TypeError: nothing is queued unless everything can be. */
-static int
-pieces_check(PyObject *pieces)
+static bool
+pieces_are_bytes(PyObject *pieces)
 {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces); i++) {
-        PyObject *piece = PySequence_Fast_GET_ITEM(pieces, i);
-        if (PyBytes_CheckExact(piece)) {
-            continue;
+        if (!PyBytes_CheckExact(PySequence_Fast_GET_ITEM(pieces, i))) {
+            return false;
         }
-        PyObject *view = PyMemoryView_FromObject(piece);
-        if (view == NULL) {
-            return pieces_refuse(pieces);
-        }
-        Py_DECREF(view);
     }
-    return 0;
+    return true;
+}
+
+static PyObject *
+pieces_join(PyObject *pieces)
+{
+    PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+    PyObject *joined = empty == NULL
+                           ? NULL
+                           : PyObject_CallMethod(empty, "join", "(O)", pieces);
+    Py_XDECREF(empty);
+    return joined == NULL ? NULL : Py_BuildValue("(N)", joined);
+}
+
+/* With the exceptions of memoryview(piece). */
+static PyObject *
+piece_copy(PyObject *piece)
+{
+    PyObject *view = PyMemoryView_FromObject(piece);
+    if (view == NULL) {
+        return NULL;
+    }
+    PyObject *bytes = NULL;
+    Py_buffer buffer;
+    if (PyObject_GetBuffer(view, &buffer, PyBUF_SIMPLE) == 0) {
+        bytes = PyBytes_FromStringAndSize(buffer.buf, buffer.len);
+        PyBuffer_Release(&buffer);
+    }
+    Py_DECREF(view);
+    return bytes;
+}
+
+static PyObject *
+pieces_copy(PyObject *pieces)
+{
+    PyObject *copies = PyList_New(0);
+    for (Py_ssize_t i = 0;
+         copies != NULL && i < PySequence_Fast_GET_SIZE(pieces); i++) {
+        /* A piece's __buffer__ may change the list. */
+        PyObject *piece = Py_NewRef(PySequence_Fast_GET_ITEM(pieces, i));
+        PyObject *copy = piece_copy(piece);
+        if (copy == NULL || PyList_Append(copies, copy) < 0) {
+            Py_CLEAR(copies);
+        }
+        Py_XDECREF(copy);
+        Py_DECREF(piece);
+    }
+    return copies;
+}
+
+/* A list or tuple of nothing but bytes: queueing those runs no Python code and
+ * can't fail halfway. A new reference, or NULL with asyncio's exception. */
+static PyObject *
+pieces_take(PyObject *pieces)
+{
+    if (pieces_are_bytes(pieces)) {
+        return Py_NewRef(pieces);
+    }
+    return AF_WRITELINES_JOINS ? pieces_join(pieces) : pieces_copy(pieces);
 }
 
 static int
 stream_append_pieces(AfStream *self, PyObject *pieces)
 {
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces); i++) {
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(pieces);
+    if (af_flow_reserve(&self->flow, (size_t)count) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *piece = PySequence_Fast_GET_ITEM(pieces, i);
         if (af_flow_append(&self->flow, piece, 0) < 0) {
             return -1;
@@ -219,7 +257,7 @@ static int
 stream_write_pieces(AfStream *self, PyObject *pieces)
 {
     bool idle = self->flow.count == 0;
-    if (pieces_check(pieces) < 0 || stream_append_pieces(self, pieces) < 0) {
+    if (stream_append_pieces(self, pieces) < 0) {
         return -1;
     }
     if (self->flow.count == 0) {
@@ -233,6 +271,22 @@ stream_write_pieces(AfStream *self, PyObject *pieces)
         return -1;
     }
     return af_stream_maybe_pause(self);
+}
+
+static int
+stream_take_pieces(AfStream *self, PyObject *pieces)
+{
+    PyObject *taken = pieces_take(pieces);
+    if (taken == NULL) {
+        return -1;
+    }
+    /* Last, because a piece's __buffer__ may close the transport. */
+    int err = stream_write_lost(self);
+    if (err == 0) {
+        err = stream_write_pieces(self, taken);
+    }
+    Py_DECREF(taken);
+    return err < 0 ? -1 : 0;
 }
 
 /* A list or tuple of the pieces; NULL with asyncio's TypeError. */
@@ -265,8 +319,7 @@ af_stream_writelines(PyObject *op, PyObject *pieces)
     }
     int err = 0;
     if (PySequence_Fast_GET_SIZE(fast) > 0) {
-        int lost = stream_write_lost(self);
-        err = lost != 0 ? (lost < 0 ? -1 : 0) : stream_write_pieces(self, fast);
+        err = stream_take_pieces(self, fast);
     }
     Py_DECREF(fast);
     return err < 0 ? NULL : Py_NewRef(Py_None);
