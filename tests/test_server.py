@@ -660,6 +660,18 @@ async def test_a_factory_may_close_its_server(loop):
     assert calls == [None]
 
 
+@pytest.mark.skipif(PY < (3, 12), reason="wait_closed waits from 3.12 on")
+async def test_a_server_forgets_a_connection_that_could_not_be_made(loop, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("asyncio leaves it to the collector, and fails in it")
+    async with serving(loop, object) as (server, address):
+        with socket.create_connection(address) as client:
+            client.setblocking(False)
+            assert await loop.sock_recv(client, 10) == b""
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), 5)
+
+
 async def test_a_connection_may_get_the_number_of_a_watched_descriptor(loop):
     """In the turn in which that one was withdrawn and closed."""
     victim, other = free_pair()

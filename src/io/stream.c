@@ -1,4 +1,4 @@
-/* stream.c -- stream transport: life, reading on and off, closing.
+/* stream.c -- stream transport: life, reading on and off, its type.
  *
  * Ownership: the poller holds a transport while it reads or has data to send,
  * so one that is forgotten in between is collected, with a ResourceWarning, as
@@ -46,64 +46,8 @@ stream_clear(PyObject *op)
     if (self->loop != NULL) {
         af_poll_release(&self->loop->poll, &self->watch);
     }
-    Py_CLEAR(self->loop);
+    /* Methods rely on the loop, and its own clear breaks every cycle. */
     return 0;
-}
-
-/* 0, or -1 with an exception; the socket is closed in any case. */
-static int
-stream_close_socket(AfStream *self)
-{
-    PyObject *sock = self->sock;
-    self->sock = NULL;
-    af_poll_release(&self->loop->poll, &self->watch);
-    PyObject *result =
-        PyObject_CallMethodNoArgs(sock, self->loop->state->str_close);
-    Py_DECREF(sock);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-static int
-stream_detach_server(AfStream *self)
-{
-    PyObject *server = self->server;
-    if (server == NULL) {
-        return 0;
-    }
-    self->server = NULL;
-    PyObject *name = self->loop->state->str__detach;
-    PyObject *result =
-        PyObject_CallMethodOneArg(server, name, (PyObject *)self);
-    Py_DECREF(server);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-static int
-stream_warn_unclosed(PyObject *op)
-{
-    return PyErr_ResourceWarning(op, 1, "unclosed transport %R", op);
-}
-
-static void
-stream_finalize(PyObject *op)
-{
-    AfStream *self = (AfStream *)op;
-    if (self->sock == NULL) {
-        return;
-    }
-    PyObject *pending = af_take_exception();
-    if (stream_warn_unclosed(op) < 0) {
-        PyErr_WriteUnraisable(op);
-    }
-    if (stream_close_socket(self) < 0) {
-        PyErr_WriteUnraisable(op);
-    }
-    if (stream_detach_server(self) < 0) {
-        PyErr_WriteUnraisable(op);
-    }
-    af_restore_exception(pending);
 }
 
 static void
@@ -118,6 +62,7 @@ stream_dealloc(PyObject *op)
     PyObject_ClearWeakRefs(op);
     af_flow_clear(&self->flow);
     stream_clear(op);
+    Py_CLEAR(self->loop);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -139,132 +84,6 @@ on_ready(AfWatch *watch, int events)
     }
     Py_DECREF(self);
     return err;
-}
-
-/* Schedule connection_lost(exc). */
-static int
-stream_schedule_lost(AfStream *self, PyObject *exc)
-{
-    AfLoop *loop = self->loop;
-    if (af_loop_check_closed(loop) < 0) {
-        return -1;
-    }
-    PyObject *callback = PyObject_GetAttr(
-        (PyObject *)self, loop->state->str__call_connection_lost);
-    if (callback == NULL) {
-        return -1;
-    }
-    int err = af_handle_schedule(loop, callback, exc, self->context);
-    Py_DECREF(callback);
-    return err;
-}
-
-int
-af_stream_force_close(AfStream *self, PyObject *exc)
-{
-    if (self->conn_lost) {
-        return 0;
-    }
-    af_flow_clear(&self->flow);
-    self->closing = true;
-    self->conn_lost++;
-    if (af_poll_want(&self->loop->poll, &self->watch, 0) < 0) {
-        return -1;
-    }
-    return stream_schedule_lost(self, exc);
-}
-
-static int
-stream_report_fatal(AfStream *self, const char *message)
-{
-    PyObject *exc = af_take_exception();
-    af_restore_exception(Py_NewRef(exc));
-    int err = 0;
-    if (!af_error_is_oserror(exc)) {
-        err = af_loop_report(self->loop, message, self->protocol,
-                             (PyObject *)self);
-    }
-    else {
-        PyErr_Clear();
-        PyObject *logged =
-            PyObject_CallMethod((PyObject *)self->loop, "_log_transport_error",
-                                "OsO", (PyObject *)self, message, exc);
-        Py_XDECREF(logged);
-        err = logged == NULL ? -1 : 0;
-    }
-    Py_DECREF(exc);
-    return err;
-}
-
-int
-af_stream_fatal(AfStream *self, const char *message)
-{
-    if (af_error_leaves_loop()) {
-        return -1;
-    }
-    PyObject *exc = af_take_exception();
-    af_restore_exception(Py_NewRef(exc));
-    int err = stream_report_fatal(self, message);
-    if (err == 0) {
-        err = af_stream_force_close(self, exc);
-    }
-    Py_DECREF(exc);
-    return err;
-}
-
-static int
-stream_call_lost(AfStream *self, PyObject *exc)
-{
-    PyObject *protocol = self->protocol;
-    self->protocol = NULL;
-    if (protocol == NULL) {
-        return 0;
-    }
-    PyObject *result = PyObject_CallMethodOneArg(
-        protocol, self->loop->state->str_connection_lost, exc);
-    Py_DECREF(protocol);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-static int
-stream_fail_empty_waiter(AfStream *self)
-{
-    if (self->empty_waiter == NULL) {
-        return 0;
-    }
-    PyErr_SetString(PyExc_ConnectionError, "Connection is closed by peer");
-    return af_future_set_exception(self->loop->state, self->empty_waiter);
-}
-
-/* Whatever connection_lost raises, the socket gets closed; its exception is
- * the one that is passed on. */
-int
-af_stream_lose(AfStream *self, PyObject *exc)
-{
-    if (self->sock == NULL) {
-        return 0;
-    }
-    int err = stream_call_lost(self, exc);
-    PyObject *raised = err < 0 ? af_take_exception() : NULL;
-    if (self->sock != NULL
-        && (stream_close_socket(self) < 0 || stream_detach_server(self) < 0
-            || stream_fail_empty_waiter(self) < 0)) {
-        if (raised == NULL) {
-            return -1;
-        }
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
-    if (raised != NULL) {
-        af_restore_exception(raised);
-    }
-    return err;
-}
-
-static PyObject *
-stream_call_connection_lost(PyObject *op, PyObject *exc)
-{
-    return af_stream_lose((AfStream *)op, exc) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int
@@ -344,60 +163,6 @@ stream_resume_reading(PyObject *op, PyObject *Py_UNUSED(ignored))
             return NULL;
         }
         af_loop_debug_log(self->loop, "%r resumes reading", op);
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    AfStream *self = (AfStream *)op;
-    if (self->closing) {
-        Py_RETURN_NONE;
-    }
-    self->closing = true;
-    if (af_stream_want(self, AF_READ, false) < 0) {
-        return NULL;
-    }
-    if (self->flow.count == 0) {
-        self->conn_lost++;
-        if (stream_schedule_lost(self, Py_None) < 0) {
-            return NULL;
-        }
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-stream_force_close_method(PyObject *op, PyObject *exc)
-{
-    if (af_stream_force_close((AfStream *)op, exc) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    return stream_force_close_method(op, Py_None);
-}
-
-static PyObject *
-stream_fatal_error(PyObject *op, PyObject *args)
-{
-    PyObject *exc;
-    const char *message = "Fatal error on transport";
-    if (!PyArg_ParseTuple(args, "O|s:_fatal_error", &exc, &message)) {
-        return NULL;
-    }
-    if (!PyExceptionInstance_Check(exc)) {
-        PyErr_SetString(PyExc_TypeError, "exc must be an exception");
-        return NULL;
-    }
-    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    if (af_stream_fatal((AfStream *)op, message) < 0) {
-        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -545,6 +310,22 @@ stream_open(AfStream *self, PyObject *sock, PyObject *protocol)
     return 0;
 }
 
+/* Undo what af_stream_new did; keeps the current exception. */
+static void
+stream_abandon(AfStream *self)
+{
+    PyObject *exc = af_take_exception();
+    /* connection_made may be scheduled already. */
+    self->closing = true;
+    self->conn_lost++;
+    if (af_stream_detach_server(self) < 0) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    af_poll_release(&self->loop->poll, &self->watch);
+    Py_DECREF(self);
+    af_restore_exception(exc);
+}
+
 PyObject *
 af_stream_new(AfLoop *loop, PyObject *sock, PyObject *protocol,
               PyObject *waiter, PyObject *extra, PyObject *server,
@@ -558,7 +339,7 @@ af_stream_new(AfLoop *loop, PyObject *sock, PyObject *protocol,
     if (stream_open(self, sock, protocol) < 0
         || stream_attach_server(self, server) < 0
         || stream_schedule_start(self) < 0) {
-        Py_DECREF(self);
+        stream_abandon(self);
         return NULL;
     }
     self->sock = Py_NewRef(sock);
@@ -672,8 +453,8 @@ PyDoc_STRVAR(set_write_buffer_limits_doc,
              "to low.\n\nRaises ValueError unless high >= low >= 0.");
 
 static PyMethodDef stream_methods[] = {
-    {"abort", stream_abort, METH_NOARGS, abort_doc},
-    {"close", stream_close, METH_NOARGS, close_doc},
+    {"abort", af_stream_abort, METH_NOARGS, abort_doc},
+    {"close", af_stream_close, METH_NOARGS, close_doc},
     {"is_closing", stream_is_closing, METH_NOARGS, is_closing_doc},
     {"is_reading", stream_is_reading, METH_NOARGS, is_reading_doc},
     {"pause_reading", stream_pause_reading, METH_NOARGS, pause_reading_doc},
@@ -692,9 +473,9 @@ static PyMethodDef stream_methods[] = {
      (PyCFunction)(void (*)(void))af_stream_set_limits,
      METH_FASTCALL | METH_KEYWORDS, set_write_buffer_limits_doc},
     /* What the standard library calls on its own transports. */
-    {"_call_connection_lost", stream_call_connection_lost, METH_O, NULL},
-    {"_fatal_error", stream_fatal_error, METH_VARARGS, NULL},
-    {"_force_close", stream_force_close_method, METH_O, NULL},
+    {"_call_connection_lost", af_stream_call_connection_lost, METH_O, NULL},
+    {"_fatal_error", af_stream_fatal_error, METH_VARARGS, NULL},
+    {"_force_close", af_stream_force_close_method, METH_O, NULL},
     {"_lend_fd", stream_lend_fd, METH_NOARGS, NULL},
     {"_make_empty_waiter", af_stream_make_empty_waiter, METH_NOARGS, NULL},
     {"_reclaim_fd", stream_reclaim_fd, METH_NOARGS, NULL},
@@ -732,11 +513,11 @@ PyDoc_STRVAR(stream_doc, "Stream transport over a TCP or Unix socket; see "
                          "asyncio.Transport.");
 
 static PyType_Slot stream_slots[] = {
-    {Py_tp_doc, (void *)stream_doc},   {Py_tp_dealloc, stream_dealloc},
-    {Py_tp_finalize, stream_finalize}, {Py_tp_traverse, stream_traverse},
-    {Py_tp_clear, stream_clear},       {Py_tp_repr, stream_repr},
-    {Py_tp_methods, stream_methods},   {Py_tp_members, stream_members},
-    {Py_tp_getset, stream_getset},     {0, NULL},
+    {Py_tp_doc, (void *)stream_doc},      {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_finalize, af_stream_finalize}, {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},          {Py_tp_repr, stream_repr},
+    {Py_tp_methods, stream_methods},      {Py_tp_members, stream_members},
+    {Py_tp_getset, stream_getset},        {0, NULL},
 };
 
 static PyType_Spec stream_spec = {

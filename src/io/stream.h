@@ -56,6 +56,10 @@ int af_stream_force_close(AfStream *self, PyObject *exc);
 /* Call connection_lost(exc) now, and close. 0, or -1 with an exception. */
 int af_stream_lose(AfStream *self, PyObject *exc);
 
+/* Tell the server, if there is one, that this connection is over; once.
+ * 0, or -1 with an exception. */
+int af_stream_detach_server(AfStream *self);
+
 /* Add or withdraw one event. 0, or -1 with OSError. */
 int af_stream_want(AfStream *self, int event, bool on);
 
@@ -68,6 +72,14 @@ int af_stream_flush(AfStream *self);
 
 /* Call pause_writing if the buffer is above its high mark; likewise. */
 int af_stream_maybe_pause(AfStream *self);
+
+/* Methods of the transport in stream_close.c. */
+void af_stream_finalize(PyObject *self);
+PyObject *af_stream_close(PyObject *self, PyObject *ignored);
+PyObject *af_stream_abort(PyObject *self, PyObject *ignored);
+PyObject *af_stream_force_close_method(PyObject *self, PyObject *exc);
+PyObject *af_stream_fatal_error(PyObject *self, PyObject *args);
+PyObject *af_stream_call_connection_lost(PyObject *self, PyObject *exc);
 
 /* Methods of the transport in stream_write.c. */
 PyObject *af_stream_write(PyObject *self, PyObject *data);

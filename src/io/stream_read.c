@@ -42,8 +42,10 @@ stream_eof(AfStream *self)
 {
     AfState *state = self->loop->state;
     af_loop_debug_log(self->loop, "%r received EOF", (PyObject *)self);
+    PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *keep_open =
-        PyObject_CallMethodNoArgs(self->protocol, state->str_eof_received);
+        PyObject_CallMethodNoArgs(protocol, state->str_eof_received);
+    Py_DECREF(protocol);
     int keep = keep_open == NULL ? -1 : PyObject_IsTrue(keep_open);
     Py_XDECREF(keep_open);
     if (keep < 0) {
@@ -102,8 +104,10 @@ stream_get_buffer(AfStream *self)
     if (hint == NULL) {
         return NULL;
     }
+    PyObject *protocol = Py_NewRef(self->protocol);
     PyObject *buffer = PyObject_CallMethodOneArg(
-        self->protocol, self->loop->state->str_get_buffer, hint);
+        protocol, self->loop->state->str_get_buffer, hint);
+    Py_DECREF(protocol);
     Py_DECREF(hint);
     Py_ssize_t length = buffer == NULL ? -1 : PyObject_Size(buffer);
     if (length == 0) {
