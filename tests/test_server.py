@@ -717,3 +717,29 @@ async def test_a_transport_reads_on_after_a_cancelled_sendfile(loop):
                 await task
             peer.send(b"hello")
             assert await protocol.received(5) == b"hello"
+
+
+async def test_a_datagram_socket_goes_on_after_an_error(loop):
+    """Nobody listens at first: ICMP says so to the sender, once."""
+    events = []
+
+    class Client(asyncio.DatagramProtocol):
+        def error_received(self, error):
+            events.append(type(error))
+
+        def datagram_received(self, data, address):
+            events.append(data)
+
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = sock.getsockname()
+    transport, _ = await loop.create_datagram_endpoint(Client, remote_addr=address)
+    transport.sendto(b"anybody?")
+    await until(lambda: events)
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind(address)
+        sock.sendto(b"me", transport.get_extra_info("sockname"))
+        await until(lambda: len(events) > 1)
+    transport.close()
+    await turns(2)
+    assert events == [ConnectionRefusedError, b"me"]

@@ -27,6 +27,7 @@ typedef struct {
     struct AfBackend *backend; /* outlives its polls: it closes them */
     uint32_t serial;
     int fd;
+    int wanted;
 } Poll;
 
 struct AfBackend {
@@ -67,16 +68,27 @@ from_uv(int events)
 }
 
 static void
-on_poll(uv_poll_t *handle, int status, int events)
+poll_report(const Poll *poll, int events)
 {
-    const Poll *poll = handle->data;
     AfBackend *backend = poll->backend;
     if (backend->count < AF_MAX_EVENTS) { /* or it is reported again */
         AfEvent *event = &backend->events[backend->count++];
         event->fd = poll->fd;
         event->serial = poll->serial;
-        event->events = status < 0 ? AF_READ | AF_WRITE : from_uv(events);
+        event->events = events;
     }
+}
+
+static void
+on_poll(uv_poll_t *handle, int status, int events)
+{
+    const Poll *poll = handle->data;
+    if (status < 0) {
+        /* libuv takes any error for the descriptor's last and stops; a
+         * datagram socket goes on after it. */
+        (void)uv_poll_start(handle, poll->wanted, on_poll);
+    }
+    poll_report(poll, status < 0 ? AF_READ | AF_WRITE : from_uv(events));
 }
 
 static int
@@ -231,7 +243,8 @@ af_backend_set(AfBackend *backend, int fd, int before, int after,
         poll = backend->polls[fd];
     }
     poll->serial = serial;
-    return -uv_poll_start(&poll->uv, to_uv(after), on_poll);
+    poll->wanted = to_uv(after);
+    return -uv_poll_start(&poll->uv, poll->wanted, on_poll);
 }
 
 static void
