@@ -4,6 +4,8 @@ import asyncio
 import contextvars
 import functools
 import gc
+import importlib.machinery
+import importlib.util
 import weakref
 
 import pytest
@@ -320,3 +322,26 @@ def test_unknown_and_missing_arguments(loop, how):
         schedule()
     with pytest.raises(TypeError):
         schedule(print, contxt=None)
+
+
+# -- The module's own end ----------------------------------------------------------
+
+
+def test_a_module_is_collected_together_with_what_it_made():
+    """In whatever order the collector takes type, module, loop and handles."""
+    core = pytest.importorskip("asyncfast._core")
+    loader = importlib.machinery.ExtensionFileLoader(core.__name__, core.__file__)
+    spec = importlib.util.spec_from_loader(core.__name__, loader)
+    for schedule in "call_soon", "call_at":
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+        module.loop = module.Loop()
+        arguments = (print,) if schedule == "call_soon" else (1e9, print)
+        handle = getattr(module.loop, schedule)(*arguments)
+        handle.cancel()
+        cycle = [handle, module]
+        cycle.append(cycle)
+        gone = weakref.ref(module)
+        del module, handle, cycle
+        gc.collect()
+        assert gone() is None

@@ -30,6 +30,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
 {
     AfLoop *loop = (AfLoop *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(loop->module);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->thread_id);
     int err = ring_traverse(&loop->ready, visit, arg);
@@ -69,6 +70,8 @@ loop_dealloc(PyObject *self)
     loop_clear(self);
     af_io_free(loop);
     Py_CLEAR(loop->thread_id);
+    /* Last, because all of this needs the state. */
+    Py_CLEAR(loop->module);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -104,15 +107,16 @@ static PyObject *
 loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
          PyObject *Py_UNUSED(kwargs))
 {
-    AfState *state = af_state_of_type(type);
-    if (state == NULL) {
+    PyObject *module = PyType_GetModuleByDef(type, &af_module_def);
+    if (module == NULL) {
         return NULL;
     }
     AfLoop *loop = (AfLoop *)type->tp_alloc(type, 0);
     if (loop == NULL) {
         return NULL;
     }
-    loop->state = state;
+    loop->module = Py_NewRef(module);
+    loop->state = PyModule_GetState(module);
     loop->thread_id = Py_NewRef(Py_None);
     af_fork_register(loop);
     if (af_poll_init(&loop->poll) < 0 || loop_note_overrides(loop, type) < 0) {

@@ -89,9 +89,9 @@ af_state_clear(AfState *state)
 }
 
 AfState *
-af_state_of_type(PyTypeObject *type)
+af_state_of_dying(PyObject *self)
 {
-    PyObject *module = PyType_GetModuleByDef(type, &af_module_def);
+    PyObject *module = ((PyHeapTypeObject *)Py_TYPE(self))->ht_module;
     return module == NULL ? NULL : PyModule_GetState(module);
 }
 

@@ -132,12 +132,13 @@ typedef struct AfState {
     AfFreelist timers;
 } AfState;
 
-/* The module's definition, for AfState lookups from a type. */
+/* The module's definition, to look it up from a type. */
 extern struct PyModuleDef af_module_def;
 
-/* The state of the module that made `type` (or a base of it); NULL with
- * TypeError if none did. */
-AfState *af_state_of_type(PyTypeObject *type);
+/* The state of the module that made the final type of `self`, which is being
+ * destroyed; NULL, without an exception, if the collector took the module
+ * first. */
+AfState *af_state_of_dying(PyObject *self);
 
 /* Create names and imports. 0, or -1 with an exception. */
 int af_state_init(AfState *state);

@@ -60,7 +60,8 @@ void
 af_handle_free(PyObject *self, AfFreelist *freelist)
 {
     PyTypeObject *type = Py_TYPE(self);
-    if (freelist->count < AF_FREELIST_MAX && !freelist->closed) {
+    if (freelist != NULL && freelist->count < AF_FREELIST_MAX
+        && !freelist->closed) {
         freelist->items[freelist->count++] = self;
     }
     else {
@@ -72,11 +73,11 @@ af_handle_free(PyObject *self, AfFreelist *freelist)
 static void
 handle_dealloc(PyObject *self)
 {
-    AfState *state = handle_state(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     af_handle_clear(self);
-    af_handle_free(self, &state->handles);
+    AfState *state = af_state_of_dying(self);
+    af_handle_free(self, state == NULL ? NULL : &state->handles);
 }
 
 static PyObject *

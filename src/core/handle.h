@@ -39,7 +39,7 @@ int af_handle_fill(AfLoop *loop, AfHandle *handle, PyObject *callback,
  * NULL with MemoryError. */
 PyObject *af_handle_alloc(PyTypeObject *type, AfFreelist *freelist);
 
-/* Clear every field, and free the memory or keep it on the freelist. */
+/* Free the memory or keep it on the freelist, if there is one. */
 void af_handle_free(PyObject *self, AfFreelist *freelist);
 
 int af_handle_traverse(PyObject *self, visitproc visit, void *arg);

@@ -18,11 +18,12 @@ struct AfIo;
 
 struct AfLoop {
     PyObject_HEAD
-    AfState *state;  /* borrowed: the module outlives its types */
-    AfRing ready;    /* owned entries */
-    AfTimers timers; /* owned timers */
-    AfPoll poll;     /* owned watches: see base/poll.h */
-    struct AfIo *io; /* owned memory; NULL until a descriptor is used */
+    PyObject *module; /* owned */
+    AfState *state;   /* borrowed: the module's */
+    AfRing ready;     /* owned entries */
+    AfTimers timers;  /* owned timers */
+    AfPoll poll;      /* owned watches: see base/poll.h */
+    struct AfIo *io;  /* owned memory; NULL until a descriptor is used */
     PyObject *current_handle; /* owned; what runs, in debug mode only */
     PyObject *thread_id;      /* owned; None while the loop doesn't run */
     AfLoop *next_loop;        /* borrowed: a loop unlinks itself when it dies */

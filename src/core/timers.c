@@ -219,11 +219,11 @@ timer_clear(PyObject *self)
 static void
 timer_dealloc(PyObject *self)
 {
-    AfState *state = timer_state(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     timer_clear(self);
-    af_handle_free(self, &state->timers);
+    AfState *state = af_state_of_dying(self);
+    af_handle_free(self, state == NULL ? NULL : &state->timers);
 }
 
 static PyObject *
