@@ -282,20 +282,43 @@ def test_a_plain_python_handler_runs_while_the_loop_sleeps(loop):
     timer.join()
 
 
+class Stop(BaseException):
+    """Raised by a handler; nothing of asyncio's."""
+
+
+def raise_stop(signum, frame):
+    raise Stop
+
+
 def test_a_plain_python_handler_that_raises_ends_the_run(loop):
-    class Stop(BaseException):
-        pass
-
-    def handler(signum, frame):
-        raise Stop
-
-    signal.signal(signal.SIGUSR1, handler)
+    signal.signal(signal.SIGUSR1, raise_stop)
     timer = threading.Timer(0.02, kill, (signal.SIGUSR1,))
     timer.start()
     with pytest.raises(Stop):
         loop.run_forever()
     timer.join()
     assert not loop.is_running()
+
+
+def test_so_does_one_whose_signal_another_thread_gets(loop):
+    """The loop's wait isn't interrupted then, but ended by the wake-up descriptor."""
+
+    def kill_here():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        kill(signal.SIGUSR1)
+
+    loop.add_signal_handler(signal.SIGUSR2, print)  # asyncio takes it only now
+    signal.signal(signal.SIGUSR1, raise_stop)
+    timer = threading.Timer(0.02, kill_here)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    timer.start()
+    try:
+        with pytest.raises(Stop):
+            loop.run_forever()
+    finally:
+        timer.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    loop.remove_signal_handler(signal.SIGUSR2)
 
 
 def test_ctrl_c_leaves_an_idle_loop_at_once(loop):

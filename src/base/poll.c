@@ -270,8 +270,13 @@ af_poll_wait(AfPoll *poll, double timeout)
     poll->waiting = timeout != 0;
     int count = af_backend_wait(poll->backend, timeout, events);
     poll->waiting = poll->woken = false;
+    /* Before any callback: one that a signal's handler interrupts would have
+     * to answer for what the handler raises. */
+    if ((timeout != 0 || count == -EINTR) && PyErr_CheckSignals() < 0) {
+        return -1;
+    }
     if (count == -EINTR) {
-        return PyErr_CheckSignals();
+        return 0;
     }
     if (count < 0) {
         af_error_from_errno(-count);
