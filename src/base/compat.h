@@ -41,6 +41,10 @@
 /* Up to 3.11 writelines is write(b"".join(...)), with the texts of both. */
 #define AF_WRITELINES_JOINS (PY_VERSION_HEX < 0x030c0000)
 
+/* From 3.12 write buffers what it is given as it is, so data that can't be sent
+ * ends the connection instead of being refused. */
+#define AF_WRITE_KEEPS_VIEWS (PY_VERSION_HEX >= 0x030c0000)
+
 /* Sub-interpreters are declared from 3.12: our state is the module's. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define AF_MODULE_INTERPRETERS \

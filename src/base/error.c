@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <string.h>
 #include <uv.h>
 
 typedef struct {
@@ -65,4 +66,12 @@ af_error_leaves_loop(void)
 {
     return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)
            || PyErr_ExceptionMatches(PyExc_SystemExit);
+}
+
+const char *
+af_error_type_name(PyObject *object)
+{
+    const char *name = Py_TYPE(object)->tp_name;
+    const char *dot = strrchr(name, '.');
+    return dot == NULL ? name : dot + 1;
 }

@@ -22,4 +22,7 @@ af_error_is_oserror(PyObject *exc)
     return PyObject_TypeCheck(exc, (PyTypeObject *)PyExc_OSError);
 }
 
+/* The __name__ of an object's type, for a message; borrowed. */
+const char *af_error_type_name(PyObject *object);
+
 #endif

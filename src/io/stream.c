@@ -207,8 +207,7 @@ static PyObject *
 stream_repr(PyObject *op)
 {
     AfStream *self = (AfStream *)op;
-    const char *dot = strrchr(Py_TYPE(op)->tp_name, '.');
-    const char *name = dot == NULL ? Py_TYPE(op)->tp_name : dot + 1;
+    const char *name = af_error_type_name(op);
     if (self->sock == NULL) {
         return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->fd);
     }

@@ -97,29 +97,39 @@ stream_write_check(AfStream *self, const char *eof_text,
 }
 
 static int
+stream_write_fatal(AfStream *self)
+{
+    return af_stream_fatal(self, "Fatal write error on socket transport");
+}
+
+static int
 stream_write_failed(AfStream *self, int code)
 {
     af_error_from_errno(code);
-    return af_stream_fatal(self, "Fatal write error on socket transport");
+    return stream_write_fatal(self);
 }
 
 static int
 stream_queue(AfStream *self, PyObject *data, Py_ssize_t skip)
 {
-    if (af_flow_append(&self->flow, data, skip) < 0
-        || af_stream_want(self, AF_WRITE, true) < 0) {
+    if (af_flow_append(&self->flow, data, skip) < 0) {
+        return AF_WRITE_KEEPS_VIEWS ? stream_write_fatal(self) : -1;
+    }
+    if (af_stream_want(self, AF_WRITE, true) < 0) {
         return -1;
     }
     return af_stream_maybe_pause(self);
 }
 
-/* Nothing is buffered: what the socket takes now needs no buffer. */
+/* Nothing is buffered: what the socket takes now needs no buffer. As in
+ * asyncio, what only looks like bytes (a memoryview with gaps) ends the
+ * connection. */
 static int
 stream_send(AfStream *self, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-        return -1;
+        return stream_write_fatal(self);
     }
     ssize_t sent = send(self->fd, view.buf, (size_t)view.len, MSG_NOSIGNAL);
     int code = errno;
@@ -159,7 +169,7 @@ af_stream_write(PyObject *op, PyObject *data)
         && !PyMemoryView_Check(data)) {
         PyErr_Format(PyExc_TypeError,
                      "data argument must be a bytes-like object, not '%s'",
-                     Py_TYPE(data)->tp_name);
+                     af_error_type_name(data));
         return NULL;
     }
     if (stream_write_data((AfStream *)op, data) < 0) {
@@ -278,7 +288,9 @@ stream_take_pieces(AfStream *self, PyObject *pieces)
 {
     PyObject *taken = pieces_take(pieces);
     if (taken == NULL) {
-        return -1;
+        return AF_WRITE_KEEPS_VIEWS && PyErr_ExceptionMatches(PyExc_BufferError)
+                   ? stream_write_fatal(self)
+                   : -1;
     }
     /* Last, because a piece's __buffer__ may close the transport. */
     int err = stream_write_lost(self);
