@@ -140,13 +140,26 @@ stream_updated(AfStream *self, ssize_t size, bool filled)
     return filled ? READ_MORE : READ_DONE;
 }
 
+/* The socket's own method says what is wrong with the buffer. */
+static ReadOutcome
+stream_refuse_buffer(AfStream *self, PyObject *buffer)
+{
+    PyErr_Clear();
+    PyObject *count = PyObject_CallMethodOneArg(
+        self->sock, self->loop->state->str_recv_into, buffer);
+    if (count != NULL) {
+        Py_DECREF(count);
+        PyErr_SetString(PyExc_BufferError, "get_buffer() changed its mind");
+    }
+    return stream_callback_failed(self, "Fatal read error on socket transport");
+}
+
 static ReadOutcome
 stream_read_into(AfStream *self, PyObject *buffer)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) < 0) {
-        return stream_callback_failed(self,
-                                      "Fatal read error on socket transport");
+        return stream_refuse_buffer(self, buffer);
     }
     /* The protocol may resize its buffer in buffer_updated. */
     ssize_t size = recv(self->fd, view.buf, (size_t)view.len, 0);
@@ -169,7 +182,7 @@ stream_read_buffered(AfStream *self)
             self, "Fatal error: protocol.get_buffer() call failed.");
     }
     ReadOutcome outcome =
-        self->conn_lost ? READ_DONE : stream_read_into(self, buffer);
+        self->sock == NULL ? READ_DONE : stream_read_into(self, buffer);
     Py_DECREF(buffer);
     return outcome;
 }
