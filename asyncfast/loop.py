@@ -13,7 +13,6 @@ import selectors
 import socket
 import sys
 import threading
-import weakref
 from asyncio import (
     base_events,
     constants,
@@ -65,14 +64,12 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
     _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
     _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
     _accept_connection2 = _Selector._accept_connection2
-    _make_datagram_transport = _Selector._make_datagram_transport
     _make_read_pipe_transport = _Unix._make_read_pipe_transport
     _make_write_pipe_transport = _Unix._make_write_pipe_transport
 
     def __init__(self) -> None:
         super().__init__()
         self._init_signals()
-        self._transports = weakref.WeakValueDictionary()
         self._unix_server_sockets = {}
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ MODULES = [asyncfast] + [
     if module.name != "_version"
 ]
 CLASSES = [_core.Loop, _core.Handle, _core.TimerHandle]
-CLASSES += [_core.SockOperation, _core.StreamTransport]
+CLASSES += [_core.SockOperation, _core.Transport]
+CLASSES += [_core.StreamTransport, _core.DatagramTransport]
 
 
 def is_public(name):

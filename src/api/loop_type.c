@@ -8,6 +8,7 @@
 
 #include "core/handle.h"
 #include "core/threadsafe.h"
+#include "io/datagram.h"
 #include "io/dns.h"
 #include "io/io.h"
 #include "io/server.h"
@@ -362,6 +363,7 @@ static PyMethodDef loop_methods[] = {
     {"_add_writer", FAST(af_watch_add_writer_unchecked), METH_FASTCALL, NULL},
     {"_check_closed", af_loop_check_closed_method, METH_NOARGS, NULL},
     {"_ensure_fd_no_transport", af_watch_ensure_free, METH_O, NULL},
+    {"_make_datagram_transport", FAST(af_datagram_make), KEYWORDS, NULL},
     {"_make_socket_transport", FAST(af_stream_make), KEYWORDS, NULL},
     {"_remove_reader", af_watch_remove_reader_unchecked, METH_O, NULL},
     {"_remove_writer", af_watch_remove_writer_unchecked, METH_O, NULL},

@@ -1,6 +1,7 @@
 /* module.c -- asyncfast._core: the order in which the rooms are set up. */
 #include "api/loop_type.h"
 #include "core/handle.h"
+#include "io/datagram.h"
 #include "io/dns.h"
 #include "io/server.h"
 #include "io/sock.h"
@@ -13,9 +14,10 @@
 static int
 module_publish(PyObject *module, AfState *state)
 {
-    PyTypeObject *types[] = {state->Handle_type, state->TimerHandle_type,
-                             state->SockOperation_type,
-                             state->StreamTransport_type};
+    PyTypeObject *types[] = {
+        state->Handle_type,          state->TimerHandle_type,
+        state->SockOperation_type,   state->Transport_type,
+        state->StreamTransport_type, state->DatagramTransport_type};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;
@@ -30,7 +32,8 @@ module_exec(PyObject *module)
     AfState *state = PyModule_GetState(module);
     if (af_state_init(state) < 0 || af_handle_init_type(module) < 0
         || af_timers_init_type(module) < 0 || af_watch_init_type(module) < 0
-        || af_sock_init_type(module) < 0 || af_stream_init_type(module) < 0
+        || af_sock_init_type(module) < 0 || af_transport_init_type(module) < 0
+        || af_stream_init_type(module) < 0 || af_datagram_init_type(module) < 0
         || af_server_init_type(module) < 0 || af_dns_init_type(module) < 0
         || af_loop_init_type(module) < 0) {
         return -1;

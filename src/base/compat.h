@@ -45,6 +45,18 @@
  * ends the connection instead of being refused. */
 #define AF_WRITE_KEEPS_VIEWS (PY_VERSION_HEX >= 0x030c0000)
 
+/* From 3.13 an empty datagram is sent, and each that waits to be sent counts
+ * for more than its bytes. */
+#define AF_SENDS_EMPTY_DATAGRAMS (PY_VERSION_HEX >= 0x030d0000)
+#define AF_DATAGRAM_OVERHEAD (PY_VERSION_HEX >= 0x030d0000 ? 8 : 0)
+
+/* recvmmsg and sendmmsg: many datagrams in one system call. */
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
+#define AF_HAVE_MMSG 1
+#else
+#define AF_HAVE_MMSG 0
+#endif
+
 /* Sub-interpreters are declared from 3.12: our state is the module's. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define AF_MODULE_INTERPRETERS \

@@ -15,7 +15,9 @@
     X(TimerHandle)        \
     X(FdWatch)            \
     X(SockOperation)      \
+    X(Transport)          \
     X(StreamTransport)    \
+    X(DatagramTransport)  \
     X(Listener)           \
     X(Resolver)
 
@@ -51,9 +53,11 @@
     X(create_future)            \
     X(create_task)              \
     X(data_received)            \
+    X(datagram_received)        \
     X(debug)                    \
     X(done)                     \
     X(eof_received)             \
+    X(error_received)           \
     X(exception)                \
     X(family)                   \
     X(fileno)                   \
@@ -93,6 +97,7 @@
     X(AsyncioFuture, "asyncio.futures", "Future")                   \
     X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol")    \
     X(CancelledError, "asyncio.exceptions", "CancelledError")       \
+    X(AsyncioDatagram, "asyncio.transports", "DatagramTransport")   \
     X(Socket, "socket", "socket")                                   \
     X(SendfileMode, "asyncio.constants", "_SendfileMode")           \
     X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")  \

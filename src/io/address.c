@@ -117,3 +117,120 @@ af_address_from_python(PyObject *tuple, struct sockaddr_storage *address)
     }
     return inet6_from_python(host, port, flowinfo, scope_id, aligned);
 }
+
+/* The port as an int that needs no conversion; -1 if it is anything else. */
+static int
+parse_port(PyObject *port)
+{
+    if (!PyLong_CheckExact(port)) {
+        return -1;
+    }
+    int overflow;
+    long value = PyLong_AsLongAndOverflow(port, &overflow);
+    return overflow || value < 0 || value > 0xffff ? -1 : (int)value;
+}
+
+static bool
+parse_inet(const char *host, int port, void *name, socklen_t *length)
+{
+    *length = sizeof(struct sockaddr_in);
+    memset(name, 0, sizeof(struct sockaddr_in));
+    return inet_from_python(host, port, name) == 0;
+}
+
+static bool
+parse_inet6(const char *host, int port, void *name, socklen_t *length)
+{
+    *length = sizeof(struct sockaddr_in6);
+    memset(name, 0, sizeof(struct sockaddr_in6));
+    return inet6_from_python(host, port, 0, 0, name) == 0;
+}
+
+static bool
+is_plain_tuple(PyObject *address)
+{
+    if (!PyTuple_CheckExact(address) || PyTuple_GET_SIZE(address) < 2) {
+        return false;
+    }
+    PyObject *host = PyTuple_GET_ITEM(address, 0);
+    return PyUnicode_CheckExact(host) && PyUnicode_IS_COMPACT_ASCII(host);
+}
+
+/* (host, port, 0, 0): with a scope it is the socket module's business. */
+static bool
+has_no_scope(PyObject *address)
+{
+    for (Py_ssize_t i = 2; i < PyTuple_GET_SIZE(address); i++) {
+        if (parse_port(PyTuple_GET_ITEM(address, i)) != 0) {
+            return false;
+        }
+    }
+    return PyTuple_GET_SIZE(address) <= 4;
+}
+
+bool
+af_address_parse(int family, PyObject *address, struct sockaddr_storage *name,
+                 socklen_t *length)
+{
+    if (!is_plain_tuple(address)) {
+        return false;
+    }
+    PyObject *host = PyTuple_GET_ITEM(address, 0);
+    const char *text = (const char *)PyUnicode_1BYTE_DATA(host);
+    int port = parse_port(PyTuple_GET_ITEM(address, 1));
+    /* An embedded null would end the text early. */
+    if (port < 0 || strlen(text) != (size_t)PyUnicode_GET_LENGTH(host)) {
+        return false;
+    }
+    if (family == AF_INET && PyTuple_GET_SIZE(address) == 2) {
+        return parse_inet(text, port, name, length);
+    }
+    return family == AF_INET6 && has_no_scope(address)
+           && parse_inet6(text, port, name, length);
+}
+
+static size_t
+book_slot(const struct sockaddr *address, socklen_t length)
+{
+    uint32_t hash = 2166136261u;
+    const char *bytes = (const char *)address;
+    for (socklen_t i = 0; i + sizeof(uint32_t) <= length;
+         i += sizeof(uint32_t)) {
+        uint32_t word;
+        memcpy(&word, bytes + i, sizeof(word));
+        hash = (hash ^ word) * 16777619u;
+    }
+    return (hash ^ hash >> 16) % AF_KNOWN_ADDRESSES;
+}
+
+PyObject *
+af_address_book_get(AfAddressBook *book, const struct sockaddr *address,
+                    socklen_t length)
+{
+    if (length > sizeof(struct sockaddr_in6) || length < sizeof(sa_family_t)
+        || address->sa_family == AF_UNIX) {
+        return af_address_to_python(address, length);
+    }
+    AfKnownAddress *known = &book->known[book_slot(address, length)];
+    if (known->length != length || memcmp(&known->name, address, length) != 0) {
+        PyObject *tuple = af_address_to_python(address, length);
+        if (tuple == NULL) {
+            return NULL;
+        }
+        Py_XSETREF(known->tuple, tuple);
+        memcpy(&known->name, address, length);
+        known->length = length;
+    }
+    book->last = known;
+    return Py_NewRef(known->tuple);
+}
+
+void
+af_address_book_clear(AfAddressBook *book)
+{
+    book->last = NULL;
+    for (int i = 0; i < AF_KNOWN_ADDRESSES; i++) {
+        Py_CLEAR(book->known[i].tuple);
+        book->known[i].length = 0;
+    }
+}

@@ -36,10 +36,11 @@ flow_at(const AfFlow *flow, size_t index)
 static void
 flow_drop_first(AfFlow *flow)
 {
-    PyObject *bytes = flow_at(flow, 0)->bytes;
+    AfPiece piece = *flow_at(flow, 0);
     flow->head = (flow->head + 1) & (flow->capacity - 1);
     flow->count--;
-    Py_DECREF(bytes);
+    Py_DECREF(piece.bytes);
+    Py_XDECREF(piece.address);
 }
 
 void
@@ -88,6 +89,7 @@ af_flow_reserve(AfFlow *flow, size_t count)
 static int
 flow_snapshot(PyObject *data, Py_ssize_t skip, AfPiece *piece)
 {
+    piece->address = NULL;
     if (PyBytes_CheckExact(data)) {
         piece->bytes = Py_NewRef(data);
         piece->offset = skip;
@@ -104,6 +106,20 @@ flow_snapshot(PyObject *data, Py_ssize_t skip, AfPiece *piece)
     return piece->bytes == NULL ? -1 : 0;
 }
 
+/* Steals what the piece holds, also on failure. */
+static int
+flow_push(AfFlow *flow, const AfPiece *piece, size_t weight)
+{
+    if (flow->count == flow->capacity && flow_grow(flow) < 0) {
+        Py_DECREF(piece->bytes);
+        Py_XDECREF(piece->address);
+        return -1;
+    }
+    *flow_at(flow, flow->count++) = *piece;
+    flow->size += weight;
+    return 0;
+}
+
 int
 af_flow_append(AfFlow *flow, PyObject *data, Py_ssize_t skip)
 {
@@ -116,13 +132,32 @@ af_flow_append(AfFlow *flow, PyObject *data, Py_ssize_t skip)
         Py_DECREF(piece.bytes);
         return 0;
     }
-    if (flow->count == flow->capacity && flow_grow(flow) < 0) {
-        Py_DECREF(piece.bytes);
+    return flow_push(flow, &piece, (size_t)size);
+}
+
+int
+af_flow_append_datagram(AfFlow *flow, PyObject *data, PyObject *address,
+                        size_t weight)
+{
+    AfPiece piece;
+    if (flow_snapshot(data, 0, &piece) < 0) {
         return -1;
     }
-    *flow_at(flow, flow->count++) = piece;
-    flow->size += (size_t)size;
-    return 0;
+    piece.address = Py_NewRef(address);
+    return flow_push(flow, &piece, weight);
+}
+
+const AfPiece *
+af_flow_peek(const AfFlow *flow, size_t index)
+{
+    return flow_at(flow, index);
+}
+
+void
+af_flow_pop(AfFlow *flow, size_t weight)
+{
+    flow->size -= weight;
+    flow_drop_first(flow);
 }
 
 static size_t

@@ -8,6 +8,7 @@
 
 typedef struct {
     PyObject *bytes;   /* owned; nobody changes it any more */
+    PyObject *address; /* owned; where a datagram goes, NULL in a stream */
     Py_ssize_t offset; /* sent already */
 } AfPiece;
 
@@ -35,6 +36,17 @@ int af_flow_append(AfFlow *flow, PyObject *data, Py_ssize_t skip);
 /* Send what one system call takes. The number of bytes, or a negative errno
  * value. */
 ssize_t af_flow_send(AfFlow *flow, int fd);
+
+/* Queue one datagram, which may be empty and counts `weight` bytes.
+ * 0, or -1 with an exception. */
+int af_flow_append_datagram(AfFlow *flow, PyObject *data, PyObject *address,
+                            size_t weight);
+
+/* The piece at `index`, which is less than flow->count. */
+const AfPiece *af_flow_peek(const AfFlow *flow, size_t index);
+
+/* Drop the first piece, which counted `weight` bytes. */
+void af_flow_pop(AfFlow *flow, size_t weight);
 
 /* transport.set_write_buffer_limits(high, low), None or NULL for defaults.
  * 0, or -1 with ValueError or TypeError. */

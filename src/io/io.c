@@ -29,6 +29,26 @@ af_io_scratch(AfLoop *loop)
     return io->scratch;
 }
 
+AfIo *
+af_io_for_datagrams(AfLoop *loop)
+{
+    AfIo *io = af_io_get(loop);
+    if (io == NULL || io->senders != NULL) {
+        return io;
+    }
+    if (io->mailbag == NULL) {
+        io->mailbag = PyMem_Malloc(AF_MAILBAG_SIZE);
+    }
+    io->senders = PyMem_Calloc(1, sizeof(AfAddressBook));
+    if (io->mailbag == NULL || io->senders == NULL) {
+        PyMem_Free(io->senders);
+        io->senders = NULL;
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return io;
+}
+
 int
 af_io_traverse(AfLoop *loop, visitproc visit, void *arg)
 {
@@ -50,6 +70,11 @@ void
 af_io_free(AfLoop *loop)
 {
     if (loop->io != NULL) {
+        if (loop->io->senders != NULL) {
+            af_address_book_clear(loop->io->senders);
+        }
+        PyMem_Free(loop->io->senders);
+        PyMem_Free(loop->io->mailbag);
         PyMem_Free(loop->io->scratch);
         PyMem_Free(loop->io);
         loop->io = NULL;

@@ -262,10 +262,13 @@ accept_may_go_on(int code)
 }
 
 static int
-listener_fire(AfLoop *loop, PyObject *op)
+listener_accept(AfLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
     for (int i = 0; i < self->backlog; i++) {
+        if (!af_watch_is_set(loop, self->fd, AF_READ, op)) {
+            return 0; /* what ran before has stopped the server */
+        }
         struct sockaddr_storage address;
         socklen_t length = sizeof(address);
         int fd = accept_fd(self->fd, &address, &length);
@@ -277,9 +280,23 @@ listener_fire(AfLoop *loop, PyObject *op)
         if (listener_connect(loop, self, fd, &address, length) < 0) {
             return -1;
         }
-        if (!af_watch_is_set(loop, self->fd, AF_READ, op)) {
-            return 0; /* the protocol factory has stopped the server */
-        }
+    }
+    return 0;
+}
+
+static int
+listener_run(AfLoop *loop, PyObject *op)
+{
+    int err = listener_accept(loop, op);
+    Py_DECREF(op);
+    return err;
+}
+
+static int
+listener_fire(AfLoop *loop, PyObject *op)
+{
+    if (af_loop_push(loop, listener_run, Py_NewRef(op)) < 0) {
+        PyErr_Clear(); /* it is still ready the next time */
     }
     return 0;
 }

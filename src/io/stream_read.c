@@ -4,28 +4,22 @@
 #include "base/error.h"
 #include "io/io.h"
 
-#include <errno.h>
-#include <sys/socket.h>
 
 /* What one connection may read in a turn before the others have theirs. */
 enum { MAX_READS = 4 };
 
 typedef enum { READ_FAILED = -1, READ_DONE, READ_MORE } ReadOutcome;
 
-static bool
-would_block(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-}
-
 static ReadOutcome
 stream_recv_failed(AfStream *self)
 {
-    if (would_block()) {
+    if (af_transport_would_block(errno)) {
         return READ_DONE;
     }
     PyErr_SetFromErrno(PyExc_OSError);
-    return af_stream_fatal(self, "Fatal read error on socket transport") < 0
+    return af_transport_fatal(&self->base,
+                              "Fatal read error on socket transport")
+                   < 0
                ? READ_FAILED
                : READ_DONE;
 }
@@ -33,16 +27,17 @@ stream_recv_failed(AfStream *self)
 static ReadOutcome
 stream_callback_failed(AfStream *self, const char *message)
 {
-    return af_stream_fatal(self, message) < 0 ? READ_FAILED : READ_DONE;
+    return af_transport_fatal(&self->base, message) < 0 ? READ_FAILED
+                                                        : READ_DONE;
 }
 
 /* The protocol may keep the write side open. */
 static ReadOutcome
 stream_eof(AfStream *self)
 {
-    AfState *state = self->loop->state;
-    af_loop_debug_log(self->loop, "%r received EOF", (PyObject *)self);
-    PyObject *protocol = Py_NewRef(self->protocol);
+    AfState *state = self->base.loop->state;
+    af_loop_debug_log(self->base.loop, "%r received EOF", (PyObject *)self);
+    PyObject *protocol = Py_NewRef(self->base.protocol);
     PyObject *keep_open =
         PyObject_CallMethodNoArgs(protocol, state->str_eof_received);
     Py_DECREF(protocol);
@@ -53,8 +48,8 @@ stream_eof(AfStream *self)
             self, "Fatal error: protocol.eof_received() call failed.");
     }
     if (keep) {
-        return af_stream_want(self, AF_READ, false) < 0 ? READ_FAILED
-                                                        : READ_DONE;
+        return af_transport_want(&self->base, AF_READ, false) < 0 ? READ_FAILED
+                                                                  : READ_DONE;
     }
     PyObject *closed =
         PyObject_CallMethodNoArgs((PyObject *)self, state->str_close);
@@ -68,9 +63,9 @@ stream_deliver(AfStream *self, const char *data, ssize_t size)
     PyObject *bytes = PyBytes_FromStringAndSize(data, size);
     PyObject *result = NULL;
     if (bytes != NULL) {
-        PyObject *protocol = Py_NewRef(self->protocol);
+        PyObject *protocol = Py_NewRef(self->base.protocol);
         result = PyObject_CallMethodOneArg(
-            protocol, self->loop->state->str_data_received, bytes);
+            protocol, self->base.loop->state->str_data_received, bytes);
         Py_DECREF(protocol);
         Py_DECREF(bytes);
     }
@@ -85,12 +80,12 @@ stream_deliver(AfStream *self, const char *data, ssize_t size)
 static ReadOutcome
 stream_read_data(AfStream *self)
 {
-    char *scratch = af_io_scratch(self->loop);
+    char *scratch = af_io_scratch(self->base.loop);
     if (scratch == NULL) {
         return stream_callback_failed(self,
                                       "Fatal read error on socket transport");
     }
-    ssize_t size = recv(self->fd, scratch, AF_SCRATCH_SIZE, 0);
+    ssize_t size = recv(self->base.fd, scratch, AF_SCRATCH_SIZE, 0);
     if (size < 0) {
         return stream_recv_failed(self);
     }
@@ -104,9 +99,9 @@ stream_get_buffer(AfStream *self)
     if (hint == NULL) {
         return NULL;
     }
-    PyObject *protocol = Py_NewRef(self->protocol);
+    PyObject *protocol = Py_NewRef(self->base.protocol);
     PyObject *buffer = PyObject_CallMethodOneArg(
-        protocol, self->loop->state->str_get_buffer, hint);
+        protocol, self->base.loop->state->str_get_buffer, hint);
     Py_DECREF(protocol);
     Py_DECREF(hint);
     Py_ssize_t length = buffer == NULL ? -1 : PyObject_Size(buffer);
@@ -126,9 +121,9 @@ stream_updated(AfStream *self, ssize_t size, bool filled)
     PyObject *result = NULL;
     PyObject *count = PyLong_FromSsize_t(size);
     if (count != NULL) {
-        PyObject *protocol = Py_NewRef(self->protocol);
+        PyObject *protocol = Py_NewRef(self->base.protocol);
         result = PyObject_CallMethodOneArg(
-            protocol, self->loop->state->str_buffer_updated, count);
+            protocol, self->base.loop->state->str_buffer_updated, count);
         Py_DECREF(protocol);
         Py_DECREF(count);
     }
@@ -146,7 +141,7 @@ stream_refuse_buffer(AfStream *self, PyObject *buffer)
 {
     PyErr_Clear();
     PyObject *count = PyObject_CallMethodOneArg(
-        self->sock, self->loop->state->str_recv_into, buffer);
+        self->base.sock, self->base.loop->state->str_recv_into, buffer);
     if (count != NULL) {
         Py_DECREF(count);
         PyErr_SetString(PyExc_BufferError, "get_buffer() changed its mind");
@@ -162,7 +157,7 @@ stream_read_into(AfStream *self, PyObject *buffer)
         return stream_refuse_buffer(self, buffer);
     }
     /* The protocol may resize its buffer in buffer_updated. */
-    ssize_t size = recv(self->fd, view.buf, (size_t)view.len, 0);
+    ssize_t size = recv(self->base.fd, view.buf, (size_t)view.len, 0);
     bool filled = size == view.len;
     int code = errno;
     PyBuffer_Release(&view);
@@ -182,7 +177,7 @@ stream_read_buffered(AfStream *self)
             self, "Fatal error: protocol.get_buffer() call failed.");
     }
     ReadOutcome outcome =
-        self->sock == NULL ? READ_DONE : stream_read_into(self, buffer);
+        self->base.sock == NULL ? READ_DONE : stream_read_into(self, buffer);
     Py_DECREF(buffer);
     return outcome;
 }
@@ -191,7 +186,8 @@ static int
 stream_read_turn(AfStream *self)
 {
     for (int i = 0; i < MAX_READS; i++) {
-        if (self->conn_lost || self->closing || self->reading_paused) {
+        if (self->base.conn_lost || self->base.closing
+            || self->base.reading_paused) {
             return 0;
         }
         ReadOutcome outcome = self->buffered ? stream_read_buffered(self)
@@ -206,9 +202,10 @@ stream_read_turn(AfStream *self)
 int
 af_stream_read(AfStream *self)
 {
-    PyObject *context = self->context;
+    PyObject *context = self->base.context;
     if (PyContext_Enter(context) < 0) {
-        return af_stream_fatal(self, "Fatal read error on socket transport");
+        return af_transport_fatal(&self->base,
+                                  "Fatal read error on socket transport");
     }
     int err = stream_read_turn(self);
     if (PyContext_Exit(context) < 0) {

@@ -1,85 +1,11 @@
 /* stream_write.c -- stream transport: from the protocol to the socket. */
 #include "io/stream.h"
 
-#include "base/args.h"
 #include "base/error.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-
-#ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0
-#endif
 
 #define WRITE_AFTER_EOF "Cannot call write() after write_eof()"
 #define WRITE_IN_SENDFILE "unable to write; sendfile is in progress"
-
-/* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
-enum { WARN_AFTER_WRITES = 5 };
-
-static bool
-would_block(int code)
-{
-    return code == EAGAIN || code == EWOULDBLOCK || code == EINTR;
-}
-
-static int
-stream_notify(AfStream *self, PyObject *method, const char *message)
-{
-    PyObject *protocol = Py_NewRef(self->protocol);
-    PyObject *result = PyObject_CallMethodNoArgs(protocol, method);
-    int err = 0;
-    if (result == NULL) {
-        err = af_loop_report(self->loop, message, protocol, (PyObject *)self);
-    }
-    Py_XDECREF(result);
-    Py_DECREF(protocol);
-    return err;
-}
-
-int
-af_stream_maybe_pause(AfStream *self)
-{
-    if (self->flow.size <= self->flow.high || self->flow.paused
-        || self->protocol == NULL) {
-        return 0;
-    }
-    self->flow.paused = true;
-    return stream_notify(self, self->loop->state->str_pause_writing,
-                         "protocol.pause_writing() failed");
-}
-
-static int
-stream_maybe_resume(AfStream *self)
-{
-    if (!self->flow.paused || self->flow.size > self->flow.low
-        || self->protocol == NULL) {
-        return 0;
-    }
-    self->flow.paused = false;
-    return stream_notify(self, self->loop->state->str_resume_writing,
-                         "protocol.resume_writing() failed");
-}
-
-/* 1 if the write must not go on: it was counted, as asyncio does. */
-static int
-stream_write_lost(AfStream *self)
-{
-    if (!self->conn_lost) {
-        return 0;
-    }
-    if (self->conn_lost >= WARN_AFTER_WRITES) {
-        PyObject *result =
-            PyObject_CallMethod(self->loop->state->logger, "warning", "s",
-                                "socket.send() raised exception.");
-        if (result == NULL) {
-            return -1;
-        }
-        Py_DECREF(result);
-    }
-    self->conn_lost++;
-    return 1;
-}
 
 static int
 stream_write_check(AfStream *self, const char *eof_text,
@@ -99,7 +25,8 @@ stream_write_check(AfStream *self, const char *eof_text,
 static int
 stream_write_fatal(AfStream *self)
 {
-    return af_stream_fatal(self, "Fatal write error on socket transport");
+    return af_transport_fatal(&self->base,
+                              "Fatal write error on socket transport");
 }
 
 static int
@@ -112,13 +39,13 @@ stream_write_failed(AfStream *self, int code)
 static int
 stream_queue(AfStream *self, PyObject *data, Py_ssize_t skip)
 {
-    if (af_flow_append(&self->flow, data, skip) < 0) {
+    if (af_flow_append(&self->base.flow, data, skip) < 0) {
         return AF_WRITE_KEEPS_VIEWS ? stream_write_fatal(self) : -1;
     }
-    if (af_stream_want(self, AF_WRITE, true) < 0) {
+    if (af_transport_want(&self->base, AF_WRITE, true) < 0) {
         return -1;
     }
-    return af_stream_maybe_pause(self);
+    return af_transport_maybe_pause(&self->base);
 }
 
 /* Nothing is buffered: what the socket takes now needs no buffer. As in
@@ -131,14 +58,15 @@ stream_send(AfStream *self, PyObject *data)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return stream_write_fatal(self);
     }
-    ssize_t sent = send(self->fd, view.buf, (size_t)view.len, MSG_NOSIGNAL);
+    ssize_t sent =
+        send(self->base.fd, view.buf, (size_t)view.len, MSG_NOSIGNAL);
     int code = errno;
     Py_ssize_t size = view.len;
     PyBuffer_Release(&view);
     if (sent == size) {
         return 0;
     }
-    if (sent < 0 && !would_block(code)) {
+    if (sent < 0 && !af_transport_would_block(code)) {
         return stream_write_failed(self, code);
     }
     return stream_queue(self, data, sent < 0 ? 0 : sent);
@@ -154,12 +82,12 @@ stream_write_data(AfStream *self, PyObject *data)
     if (size <= 0) {
         return (int)size;
     }
-    int lost = stream_write_lost(self);
+    int lost = af_transport_write_lost(&self->base);
     if (lost != 0) {
         return lost < 0 ? -1 : 0;
     }
-    return self->flow.count == 0 ? stream_send(self, data)
-                                 : stream_queue(self, data, 0);
+    return self->base.flow.count == 0 ? stream_send(self, data)
+                                      : stream_queue(self, data, 0);
 }
 
 PyObject *
@@ -251,12 +179,12 @@ static int
 stream_append_pieces(AfStream *self, PyObject *pieces)
 {
     Py_ssize_t count = PySequence_Fast_GET_SIZE(pieces);
-    if (af_flow_reserve(&self->flow, (size_t)count) < 0) {
+    if (af_flow_reserve(&self->base.flow, (size_t)count) < 0) {
         return -1;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *piece = PySequence_Fast_GET_ITEM(pieces, i);
-        if (af_flow_append(&self->flow, piece, 0) < 0) {
+        if (af_flow_append(&self->base.flow, piece, 0) < 0) {
             return -1;
         }
     }
@@ -266,21 +194,22 @@ stream_append_pieces(AfStream *self, PyObject *pieces)
 static int
 stream_write_pieces(AfStream *self, PyObject *pieces)
 {
-    bool idle = self->flow.count == 0;
+    bool idle = self->base.flow.count == 0;
     if (stream_append_pieces(self, pieces) < 0) {
         return -1;
     }
-    if (self->flow.count == 0) {
+    if (self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent = idle ? af_flow_send(&self->flow, self->fd) : 0;
-    if (sent < 0 && !would_block((int)-sent)) {
+    ssize_t sent = idle ? af_flow_send(&self->base.flow, self->base.fd) : 0;
+    if (sent < 0 && !af_transport_would_block((int)-sent)) {
         return stream_write_failed(self, (int)-sent);
     }
-    if (self->flow.count > 0 && af_stream_want(self, AF_WRITE, true) < 0) {
+    if (self->base.flow.count > 0
+        && af_transport_want(&self->base, AF_WRITE, true) < 0) {
         return -1;
     }
-    return af_stream_maybe_pause(self);
+    return af_transport_maybe_pause(&self->base);
 }
 
 static int
@@ -293,7 +222,7 @@ stream_take_pieces(AfStream *self, PyObject *pieces)
                    : -1;
     }
     /* Last, because a piece's __buffer__ may close the transport. */
-    int err = stream_write_lost(self);
+    int err = af_transport_write_lost(&self->base);
     if (err == 0) {
         err = stream_write_pieces(self, taken);
     }
@@ -343,44 +272,36 @@ stream_settle_empty_waiter(AfStream *self)
     if (self->empty_waiter == NULL) {
         return 0;
     }
-    return af_future_set_result(self->loop->state, self->empty_waiter, Py_None);
+    return af_future_set_result(self->base.loop->state, self->empty_waiter,
+                                Py_None);
 }
 
 static int
 stream_shutdown(AfStream *self)
 {
-    if (shutdown(self->fd, SHUT_WR) < 0) {
+    if (shutdown(self->base.fd, SHUT_WR) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
     return 0;
 }
 
-/* A failure has no caller to go to. */
-static int
-stream_report_callback(AfStream *self)
-{
-    return af_loop_report(self->loop,
-                          "Exception in callback of stream transport",
-                          self->protocol, (PyObject *)self);
-}
-
 /* The buffer has run empty: what waited for that comes now. */
 static int
 stream_emptied(AfStream *self)
 {
-    int err = af_stream_want(self, AF_WRITE, false);
+    int err = af_transport_want(&self->base, AF_WRITE, false);
     if (err == 0) {
         err = stream_settle_empty_waiter(self);
     }
-    if (err == 0 && self->closing) {
-        self->conn_lost++;
-        err = af_stream_lose(self, Py_None);
+    if (err == 0 && self->base.closing) {
+        self->base.conn_lost++;
+        err = af_transport_lose(&self->base, Py_None);
     }
     else if (err == 0 && self->eof) {
         err = stream_shutdown(self);
     }
-    return err < 0 ? stream_report_callback(self) : 0;
+    return err < 0 ? af_transport_report(&self->base) : 0;
 }
 
 static int
@@ -389,10 +310,12 @@ stream_flush_failed(AfStream *self, int code)
     af_error_from_errno(code);
     PyObject *exc = af_take_exception();
     af_restore_exception(Py_NewRef(exc));
-    int err = af_stream_fatal(self, "Fatal write error on socket transport");
+    int err = af_transport_fatal(&self->base,
+                                 "Fatal write error on socket transport");
     if (err == 0 && self->empty_waiter != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-        err = af_future_set_exception(self->loop->state, self->empty_waiter);
+        err =
+            af_future_set_exception(self->base.loop->state, self->empty_waiter);
     }
     Py_DECREF(exc);
     return err;
@@ -401,27 +324,31 @@ stream_flush_failed(AfStream *self, int code)
 static int
 stream_flush(AfStream *self)
 {
-    if (self->conn_lost || self->flow.count == 0) {
+    if (self->base.conn_lost || self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent = af_flow_send(&self->flow, self->fd);
+    ssize_t sent = af_flow_send(&self->base.flow, self->base.fd);
     if (sent < 0) {
-        return would_block((int)-sent) ? 0
-                                       : stream_flush_failed(self, (int)-sent);
+        return af_transport_would_block((int)-sent)
+                   ? 0
+                   : stream_flush_failed(self, (int)-sent);
     }
-    if (stream_maybe_resume(self) < 0) {
+    if (af_transport_maybe_resume(&self->base) < 0) {
         return -1;
     }
-    return self->flow.count == 0 && !self->conn_lost ? stream_emptied(self) : 0;
+    return self->base.flow.count == 0 && !self->base.conn_lost
+               ? stream_emptied(self)
+               : 0;
 }
 
 int
 af_stream_flush(AfStream *self)
 {
-    PyObject *context = Py_NewRef(self->context);
+    PyObject *context = Py_NewRef(self->base.context);
     int err = -1;
     if (PyContext_Enter(context) < 0) {
-        err = af_stream_fatal(self, "Fatal write error on socket transport");
+        err = af_transport_fatal(&self->base,
+                                 "Fatal write error on socket transport");
     }
     else {
         err = stream_flush(self);
@@ -437,44 +364,14 @@ PyObject *
 af_stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     AfStream *self = (AfStream *)op;
-    if (self->closing || self->eof) {
+    if (self->base.closing || self->eof) {
         Py_RETURN_NONE;
     }
     self->eof = true;
-    if (self->flow.count == 0 && stream_shutdown(self) < 0) {
+    if (self->base.flow.count == 0 && stream_shutdown(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
-}
-
-static const AfParams set_limits_params = {
-    "set_write_buffer_limits", 0, 2, {"high", "low", NULL}};
-
-PyObject *
-af_stream_set_limits(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *kwnames)
-{
-    AfStream *self = (AfStream *)op;
-    PyObject *given[2];
-    if (af_args_parse(&set_limits_params, args, nargs, kwnames, given) < 0
-        || af_flow_set_limits(&self->flow, given[0], given[1]) < 0
-        || af_stream_maybe_pause(self) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-PyObject *
-af_stream_get_limits(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    const AfFlow *flow = &((AfStream *)op)->flow;
-    return Py_BuildValue("(nn)", (Py_ssize_t)flow->low, (Py_ssize_t)flow->high);
-}
-
-PyObject *
-af_stream_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromSize_t(((AfStream *)op)->flow.size);
 }
 
 PyObject *
@@ -485,9 +382,10 @@ af_stream_make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
         return NULL;
     }
-    self->empty_waiter = af_loop_create_future(self->loop);
+    self->empty_waiter = af_loop_create_future(self->base.loop);
     if (self->empty_waiter == NULL
-        || (self->flow.count == 0 && stream_settle_empty_waiter(self) < 0)) {
+        || (self->base.flow.count == 0
+            && stream_settle_empty_waiter(self) < 0)) {
         return NULL;
     }
     return Py_NewRef(self->empty_waiter);

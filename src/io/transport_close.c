@@ -1,12 +1,12 @@
-/* stream_close.c -- stream transport: closing, and giving a connection up. */
-#include "io/stream.h"
+/* transport_close.c -- a transport over a socket: closing, and giving it up. */
+#include "io/transport.h"
 
 #include "base/error.h"
 #include "core/handle.h"
 
 /* 0, or -1 with an exception; the socket is closed in any case. */
 static int
-stream_close_socket(AfStream *self)
+transport_close_socket(AfTransport *self)
 {
     PyObject *sock = self->sock;
     self->sock = NULL;
@@ -22,7 +22,7 @@ stream_close_socket(AfStream *self)
 }
 
 int
-af_stream_detach_server(AfStream *self)
+af_transport_detach_server(AfTransport *self)
 {
     PyObject *server = self->server;
     if (server == NULL) {
@@ -37,27 +37,21 @@ af_stream_detach_server(AfStream *self)
     return result == NULL ? -1 : 0;
 }
 
-static int
-stream_warn_unclosed(PyObject *op)
-{
-    return PyErr_ResourceWarning(op, 1, "unclosed transport %R", op);
-}
-
 void
-af_stream_finalize(PyObject *op)
+af_transport_finalize(PyObject *op)
 {
-    AfStream *self = (AfStream *)op;
+    AfTransport *self = (AfTransport *)op;
     if (self->sock == NULL) {
         return;
     }
     PyObject *pending = af_take_exception();
-    if (stream_warn_unclosed(op) < 0) {
+    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0) {
         PyErr_WriteUnraisable(op);
     }
-    if (stream_close_socket(self) < 0) {
+    if (transport_close_socket(self) < 0) {
         PyErr_WriteUnraisable(op);
     }
-    if (af_stream_detach_server(self) < 0) {
+    if (af_transport_detach_server(self) < 0) {
         PyErr_WriteUnraisable(op);
     }
     af_restore_exception(pending);
@@ -65,7 +59,7 @@ af_stream_finalize(PyObject *op)
 
 /* Schedule connection_lost(exc). */
 static int
-stream_schedule_lost(AfStream *self, PyObject *exc)
+transport_schedule_lost(AfTransport *self, PyObject *exc)
 {
     AfLoop *loop = self->loop;
     if (af_loop_check_closed(loop) < 0) {
@@ -82,7 +76,7 @@ stream_schedule_lost(AfStream *self, PyObject *exc)
 }
 
 int
-af_stream_force_close(AfStream *self, PyObject *exc)
+af_transport_force_close(AfTransport *self, PyObject *exc)
 {
     if (self->conn_lost) {
         return 0;
@@ -93,11 +87,18 @@ af_stream_force_close(AfStream *self, PyObject *exc)
     if (af_poll_want(&self->loop->poll, &self->watch, 0) < 0) {
         return -1;
     }
-    return stream_schedule_lost(self, exc);
+    return transport_schedule_lost(self, exc);
+}
+
+int
+af_transport_report(AfTransport *self)
+{
+    return af_loop_report(self->loop, "Exception in callback of transport",
+                          self->protocol, (PyObject *)self);
 }
 
 static int
-stream_report_fatal(AfStream *self, const char *message)
+transport_report_fatal(AfTransport *self, const char *message)
 {
     PyObject *exc = af_take_exception();
     af_restore_exception(Py_NewRef(exc));
@@ -119,23 +120,23 @@ stream_report_fatal(AfStream *self, const char *message)
 }
 
 int
-af_stream_fatal(AfStream *self, const char *message)
+af_transport_fatal(AfTransport *self, const char *message)
 {
     if (af_error_leaves_loop()) {
         return -1;
     }
     PyObject *exc = af_take_exception();
     af_restore_exception(Py_NewRef(exc));
-    int err = stream_report_fatal(self, message);
+    int err = transport_report_fatal(self, message);
     if (err == 0) {
-        err = af_stream_force_close(self, exc);
+        err = af_transport_force_close(self, exc);
     }
     Py_DECREF(exc);
     return err;
 }
 
 static int
-stream_call_lost(AfStream *self, PyObject *exc)
+transport_call_lost(AfTransport *self, PyObject *exc)
 {
     PyObject *protocol = self->protocol;
     self->protocol = NULL;
@@ -149,29 +150,19 @@ stream_call_lost(AfStream *self, PyObject *exc)
     return result == NULL ? -1 : 0;
 }
 
-static int
-stream_fail_empty_waiter(AfStream *self)
-{
-    if (self->empty_waiter == NULL) {
-        return 0;
-    }
-    PyErr_SetString(PyExc_ConnectionError, "Connection is closed by peer");
-    return af_future_set_exception(self->loop->state, self->empty_waiter);
-}
-
 /* Whatever connection_lost raises, the socket gets closed; its exception is
  * the one that is passed on. */
 int
-af_stream_lose(AfStream *self, PyObject *exc)
+af_transport_lose(AfTransport *self, PyObject *exc)
 {
     if (self->sock == NULL) {
         return 0;
     }
-    int err = stream_call_lost(self, exc);
+    int err = transport_call_lost(self, exc);
     PyObject *raised = err < 0 ? af_take_exception() : NULL;
     if (self->sock != NULL
-        && (stream_close_socket(self) < 0 || af_stream_detach_server(self) < 0
-            || stream_fail_empty_waiter(self) < 0)) {
+        && (transport_close_socket(self) < 0
+            || af_transport_detach_server(self) < 0)) {
         if (raised == NULL) {
             return -1;
         }
@@ -184,25 +175,28 @@ af_stream_lose(AfStream *self, PyObject *exc)
 }
 
 PyObject *
-af_stream_call_connection_lost(PyObject *op, PyObject *exc)
+af_transport_call_connection_lost(PyObject *op, PyObject *exc)
 {
-    return af_stream_lose((AfStream *)op, exc) < 0 ? NULL : Py_NewRef(Py_None);
+    if (af_transport_lose((AfTransport *)op, exc) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyObject *
-af_stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+af_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    AfStream *self = (AfStream *)op;
+    AfTransport *self = (AfTransport *)op;
     if (self->closing) {
         Py_RETURN_NONE;
     }
     self->closing = true;
-    if (af_stream_want(self, AF_READ, false) < 0) {
+    if (af_transport_want(self, AF_READ, false) < 0) {
         return NULL;
     }
     if (self->flow.count == 0) {
         self->conn_lost++;
-        if (stream_schedule_lost(self, Py_None) < 0) {
+        if (transport_schedule_lost(self, Py_None) < 0) {
             return NULL;
         }
     }
@@ -210,22 +204,22 @@ af_stream_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-af_stream_force_close_method(PyObject *op, PyObject *exc)
+af_transport_force_close_method(PyObject *op, PyObject *exc)
 {
-    if (af_stream_force_close((AfStream *)op, exc) < 0) {
+    if (af_transport_force_close((AfTransport *)op, exc) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 PyObject *
-af_stream_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
+af_transport_abort(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return af_stream_force_close_method(op, Py_None);
+    return af_transport_force_close_method(op, Py_None);
 }
 
 PyObject *
-af_stream_fatal_error(PyObject *op, PyObject *args)
+af_transport_fatal_error(PyObject *op, PyObject *args)
 {
     PyObject *exc;
     const char *message = "Fatal error on transport";
@@ -237,7 +231,7 @@ af_stream_fatal_error(PyObject *op, PyObject *args)
         return NULL;
     }
     PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    if (af_stream_fatal((AfStream *)op, message) < 0) {
+    if (af_transport_fatal((AfTransport *)op, message) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
