@@ -170,7 +170,7 @@ async def test_a_large_unix_datagram(loop, unix_pair):
 async def test_the_largest_udp_datagram(loop, peer):
     data = os.urandom(65507)
     async with endpoint(loop, Mirror, **local()) as (transport, _):
-        await loop.sock_sendto(peer, data, address_of(transport))
+        peer.sendto(data, address_of(transport))
         assert await loop.sock_recv(peer, 70000) == data
 
 
