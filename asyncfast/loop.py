@@ -124,11 +124,14 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
         events._set_running_loop(self)
 
     def _run_forever_cleanup(self):
-        self._stop_signals()
-        if sys.version_info >= (3, 13):
-            super()._run_forever_cleanup()
-        else:
-            self._stop_running()
+        try:
+            self._stop_signals()
+        finally:
+            # Or a Ctrl-C up there would leave the loop running for ever.
+            if sys.version_info >= (3, 13):
+                super()._run_forever_cleanup()
+            else:
+                self._stop_running()
 
     def _stop_running(self):
         self._stopping = False

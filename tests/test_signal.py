@@ -372,3 +372,18 @@ def test_ctrl_c_in_run_cancels_the_main_task(loop_name):
     assert done.stdout == "cancelled\n"
     assert "KeyboardInterrupt" in done.stderr
     assert done.returncode == -signal.SIGINT
+
+
+def test_an_interrupt_at_the_end_leaves_no_loop_running(loop, run, monkeypatch):
+    """Ctrl-C while run_forever() gives the wake-up descriptor back."""
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    loop.call_soon(monkeypatch.setattr, signal, "set_wakeup_fd", interrupt)
+    loop.call_soon(loop.stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        loop.run_forever()
+    monkeypatch.undo()
+    assert not loop.is_running()
+    assert run(asyncio.sleep(0, "runs again")) == "runs again"
