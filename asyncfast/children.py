@@ -26,14 +26,25 @@ def _wait(pid):
     return os.waitstatus_to_exitcode(status)
 
 
-def _open_pidfd(pid):
-    """A descriptor that becomes readable when the child exits, or None."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
+class _Exit:
+    """A pidfd: a descriptor that becomes readable when the child exits.
+
+    It is closed with its last reference, which is the loop's.
+    """
+
+    def __init__(self, pid):
+        self._fd = -1
+        self._fd = os.pidfd_open(pid)
+
+    def fileno(self):
+        return self._fd
+
+    def close(self):
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close
 
 
 class ChildMixin:
@@ -80,20 +91,21 @@ class ChildMixin:
 
     def _watch_child(self, transport):
         pid = transport.get_pid()
-        pidfd = _open_pidfd(pid)
-        if pidfd is not None:
-            self._add_reader(pidfd, self._reap_child, pidfd, pid, transport)
-            return
-        threading.Thread(
-            target=self._wait_for_child,
-            args=(pid, transport),
-            name=f"asyncfast-waitpid-{pid}",
-            daemon=True,
-        ).start()
+        try:
+            child_exit = _Exit(pid)
+            self._add_reader(child_exit, self._reap_child, child_exit, pid, transport)
+        except (AttributeError, OSError):
+            # No pidfd on this system, or none to spare.
+            threading.Thread(
+                target=self._wait_for_child,
+                args=(pid, transport),
+                name=f"asyncfast-waitpid-{pid}",
+                daemon=True,
+            ).start()
 
-    def _reap_child(self, pidfd, pid, transport):
-        self._remove_reader(pidfd)
-        os.close(pidfd)
+    def _reap_child(self, child_exit, pid, transport):
+        self._remove_reader(child_exit)
+        child_exit.close()
         returncode = _wait(pid)
         # After the callbacks for what the child wrote last.
         self.call_soon(self.call_soon, transport._process_exited, returncode)
