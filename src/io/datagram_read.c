@@ -60,7 +60,7 @@ receive_one(const AfDatagram *self, char *mailbag, Arrival *arrival)
 {
     arrival->length = sizeof(arrival->name);
     arrival->size =
-        recvfrom(self->base.fd, mailbag, slot_size(self), 0,
+        recvfrom(af_transport_fd(&self->base), mailbag, slot_size(self), 0,
                  (struct sockaddr *)&arrival->name, &arrival->length);
     return arrival->size < 0 ? -errno : 1;
 }
@@ -82,8 +82,8 @@ receive_many(const AfDatagram *self, char *mailbag, Arrival *arrivals)
             .msg_iovlen = 1,
         };
     }
-    int count = recvmmsg(self->base.fd, messages, (unsigned)self->batch,
-                         MSG_DONTWAIT, NULL);
+    int count = recvmmsg(af_transport_fd(&self->base), messages,
+                         (unsigned)self->batch, MSG_DONTWAIT, NULL);
     if (count < 0) {
         return -errno;
     }

@@ -78,7 +78,7 @@ send_to_target(AfDatagram *self, PyObject *data, const Target *target)
         return SEND_FAILED;
     }
     ssize_t size = sendto(
-        self->base.fd, view.buf, (size_t)view.len, MSG_NOSIGNAL,
+        af_transport_fd(&self->base), view.buf, (size_t)view.len, MSG_NOSIGNAL,
         target->length == 0 ? NULL : (const struct sockaddr *)&target->name,
         target->length);
     int code = errno;
@@ -263,7 +263,8 @@ flush_batch(AfDatagram *self)
     if (count < 2) {
         return flush_one(self);
     }
-    int sent = sendmmsg(self->base.fd, messages, count, MSG_NOSIGNAL);
+    int sent =
+        sendmmsg(af_transport_fd(&self->base), messages, count, MSG_NOSIGNAL);
     if (sent < 0) {
         int code = errno;
         if (!af_transport_would_block(code)) {

@@ -85,7 +85,8 @@ stream_read_data(AfStream *self)
         return stream_callback_failed(self,
                                       "Fatal read error on socket transport");
     }
-    ssize_t size = recv(self->base.fd, scratch, AF_SCRATCH_SIZE, 0);
+    ssize_t size =
+        recv(af_transport_fd(&self->base), scratch, AF_SCRATCH_SIZE, 0);
     if (size < 0) {
         return stream_recv_failed(self);
     }
@@ -157,7 +158,8 @@ stream_read_into(AfStream *self, PyObject *buffer)
         return stream_refuse_buffer(self, buffer);
     }
     /* The protocol may resize its buffer in buffer_updated. */
-    ssize_t size = recv(self->base.fd, view.buf, (size_t)view.len, 0);
+    ssize_t size =
+        recv(af_transport_fd(&self->base), view.buf, (size_t)view.len, 0);
     bool filled = size == view.len;
     int code = errno;
     PyBuffer_Release(&view);

@@ -58,8 +58,8 @@ stream_send(AfStream *self, PyObject *data)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return stream_write_fatal(self);
     }
-    ssize_t sent =
-        send(self->base.fd, view.buf, (size_t)view.len, MSG_NOSIGNAL);
+    ssize_t sent = send(af_transport_fd(&self->base), view.buf,
+                        (size_t)view.len, MSG_NOSIGNAL);
     int code = errno;
     Py_ssize_t size = view.len;
     PyBuffer_Release(&view);
@@ -201,7 +201,8 @@ stream_write_pieces(AfStream *self, PyObject *pieces)
     if (self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent = idle ? af_flow_send(&self->base.flow, self->base.fd) : 0;
+    ssize_t sent =
+        idle ? af_flow_send(&self->base.flow, af_transport_fd(&self->base)) : 0;
     if (sent < 0 && !af_transport_would_block((int)-sent)) {
         return stream_write_failed(self, (int)-sent);
     }
@@ -279,7 +280,7 @@ stream_settle_empty_waiter(AfStream *self)
 static int
 stream_shutdown(AfStream *self)
 {
-    if (shutdown(self->base.fd, SHUT_WR) < 0) {
+    if (shutdown(af_transport_fd(&self->base), SHUT_WR) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
@@ -327,7 +328,7 @@ stream_flush(AfStream *self)
     if (self->base.conn_lost || self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent = af_flow_send(&self->base.flow, self->base.fd);
+    ssize_t sent = af_flow_send(&self->base.flow, af_transport_fd(&self->base));
     if (sent < 0) {
         return af_transport_would_block((int)-sent)
                    ? 0

@@ -15,6 +15,8 @@
 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 enum { WARN_AFTER_WRITES = 5 };
 
+const int af_transport_closed_fd = -1;
+
 int
 af_transport_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -37,6 +39,7 @@ af_transport_clear(PyObject *op)
     AfTransport *self = (AfTransport *)op;
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
+    self->live = &af_transport_closed_fd;
     Py_CLEAR(self->sock);
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->server);
@@ -64,6 +67,18 @@ af_transport_dealloc(PyObject *op)
     Py_CLEAR(self->loop);
     type->tp_free(op);
     Py_DECREF(type);
+}
+
+/* Sockets keep their descriptor right behind the object's head. */
+static void
+transport_own_socket(AfTransport *self, PyObject *sock)
+{
+    const int *inside = (const int *)((const char *)sock + sizeof(PyObject));
+    bool known =
+        PyObject_TypeCheck(sock, (PyTypeObject *)self->loop->state->Socket)
+        && *inside == self->fd;
+    self->live = known ? inside : &self->fd;
+    self->sock = Py_NewRef(sock);
 }
 
 static int
@@ -106,6 +121,7 @@ af_transport_alloc(AfLoop *loop, PyTypeObject *type, AfTransportReady ready,
     self->watch.owner = (PyObject *)self;
     self->watch.on_ready = on_ready;
     self->ready = ready;
+    self->live = &af_transport_closed_fd;
     self->watch.private_fd = true;
     self->watch.fd = -1;
     af_flow_init(&self->flow);
@@ -176,7 +192,7 @@ af_transport_start(AfTransport *self, PyObject *sock)
                < 0) {
         return -1;
     }
-    self->sock = Py_NewRef(sock);
+    transport_own_socket(self, sock);
     return 0;
 }
 

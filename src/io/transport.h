@@ -34,9 +34,10 @@ struct AfTransport {
     AfTransportReady ready;
     AfWatch watch;
     AfFlow flow;
-    int pending;   /* events that wait for their turn */
-    int fd;        /* stays when the socket is closed, for the repr */
-    int conn_lost; /* counts writes after the connection was lost */
+    int pending;     /* events that wait for their turn */
+    const int *live; /* borrowed: inside the socket, see af_transport_fd */
+    int fd;          /* stays when the socket is closed, for the repr */
+    int conn_lost;   /* counts writes after the connection was lost */
     bool closing;
     bool reading_paused;
 };
@@ -62,6 +63,9 @@ void af_transport_abandon(AfTransport *self);
 int af_transport_traverse(PyObject *op, visitproc visit, void *arg);
 int af_transport_clear(PyObject *op);
 void af_transport_dealloc(PyObject *op);
+
+/* What `live` shows of a transport without a socket. */
+extern const int af_transport_closed_fd;
 
 /* Undo pause_reading. 0, or -1 with an exception. */
 int af_transport_resume_reading(AfTransport *self);
@@ -113,6 +117,15 @@ static inline bool
 af_transport_reads(const AfTransport *self)
 {
     return !self->closing && !self->reading_paused;
+}
+
+/* The descriptor to send and receive on. It is what the socket object itself
+ * has, -1 from the moment that anybody closes it: its number may be another
+ * connection's by then. */
+static inline int
+af_transport_fd(const AfTransport *self)
+{
+    return *self->live;
 }
 
 /* For an errno value: nothing happened yet, try again when ready. */

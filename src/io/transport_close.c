@@ -10,6 +10,7 @@ transport_close_socket(AfTransport *self)
 {
     PyObject *sock = self->sock;
     self->sock = NULL;
+    self->live = &af_transport_closed_fd;
     /* Its number may be another socket's soon: write to it no more. */
     self->closing = true;
     self->conn_lost += self->conn_lost == 0;
