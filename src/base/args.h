@@ -27,4 +27,11 @@ Py_ssize_t af_args_split(const AfParams *params, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames, PyObject **out,
                          PyObject **context);
 
+/* NULL for None, which stands for an argument that wasn't given. */
+static inline PyObject *
+af_args_optional(PyObject *argument)
+{
+    return argument == Py_None ? NULL : argument;
+}
+
 #endif

@@ -2,7 +2,6 @@
 #include "io/datagram.h"
 
 #include "base/args.h"
-#include "base/error.h"
 #include "io/watch.h"
 
 static int
@@ -20,43 +19,6 @@ datagram_clear(PyObject *op)
     Py_CLEAR(self->address);
     af_flow_clear(&self->backlog);
     return af_transport_clear(op);
-}
-
-static int
-datagram_tell_error(AfDatagram *self, PyObject *exc)
-{
-    PyObject *protocol = Py_NewRef(self->base.protocol);
-    PyObject *result = PyObject_CallMethodOneArg(
-        protocol, self->base.loop->state->str_error_received, exc);
-    Py_DECREF(protocol);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-int
-af_datagram_failed(AfDatagram *self, int code)
-{
-    af_error_from_errno(code);
-    PyObject *exc = af_take_exception();
-    int err = datagram_tell_error(self, exc);
-    Py_DECREF(exc);
-    return err;
-}
-
-int
-af_datagram_raised(AfDatagram *self, const char *message)
-{
-    PyObject *exc = af_take_exception();
-    int err;
-    if (af_error_is_oserror(exc)) {
-        err = datagram_tell_error(self, exc);
-    }
-    else {
-        af_restore_exception(Py_NewRef(exc));
-        err = af_transport_fatal(&self->base, message);
-    }
-    Py_DECREF(exc);
-    return err;
 }
 
 static int
@@ -138,12 +100,6 @@ static const AfParams make_params = {
     5,
     {"sock", "protocol", "address", "waiter", "extra", NULL}};
 
-static PyObject *
-none_to_null(PyObject *value)
-{
-    return value == Py_None ? NULL : value;
-}
-
 PyObject *
 af_datagram_make(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
@@ -159,8 +115,8 @@ af_datagram_make(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
     AfDatagram *self =
-        datagram_alloc(loop, given[1], given[2], none_to_null(given[3]),
-                       none_to_null(given[4]));
+        datagram_alloc(loop, given[1], given[2], af_args_optional(given[3]),
+                       af_args_optional(given[4]));
     if (self != NULL
         && (af_transport_open(&self->base, given[0]) < 0
             || datagram_look_at_socket(self, given[0]) < 0

@@ -28,14 +28,6 @@ int af_datagram_init_type(PyObject *module);
 
 /* For the files that make up the transport. */
 
-/* Tell the protocol of the OSError of `code`, an errno value.
- * 0, or -1 with what error_received raised. */
-int af_datagram_failed(AfDatagram *self, int code);
-
-/* Same with the exception that is set; one that isn't an OSError closes the
- * transport, and is reported with `message`. */
-int af_datagram_raised(AfDatagram *self, const char *message);
-
 /* datagram_read.c: there are datagrams. 0, or -1 with an exception that leaves
  * the loop. */
 int af_datagram_read(AfDatagram *self);
@@ -45,6 +37,14 @@ int af_datagram_schedule_backlog(AfDatagram *self);
 
 /* datagram_write.c: there is room for datagrams; likewise. */
 int af_datagram_flush(AfDatagram *self);
+
+/* Tell the protocol of the OSError of `code`, an errno value.
+ * 0, or -1 with what error_received raised. */
+int af_datagram_failed(AfDatagram *self, int code);
+
+/* Same with the exception that is set; one that isn't an OSError closes the
+ * transport, and is reported with `message`. */
+int af_datagram_raised(AfDatagram *self, const char *message);
 
 /* Methods of the transport in datagram_write.c. */
 PyObject *af_datagram_sendto(PyObject *self, PyObject *const *args,

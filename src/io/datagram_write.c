@@ -15,6 +15,43 @@ typedef struct {
     socklen_t length; /* zero: the socket's peer */
 } Target;
 
+static int
+datagram_tell_error(AfDatagram *self, PyObject *exc)
+{
+    PyObject *protocol = Py_NewRef(self->base.protocol);
+    PyObject *result = PyObject_CallMethodOneArg(
+        protocol, self->base.loop->state->str_error_received, exc);
+    Py_DECREF(protocol);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+af_datagram_failed(AfDatagram *self, int code)
+{
+    af_error_from_errno(code);
+    PyObject *exc = af_take_exception();
+    int err = datagram_tell_error(self, exc);
+    Py_DECREF(exc);
+    return err;
+}
+
+int
+af_datagram_raised(AfDatagram *self, const char *message)
+{
+    PyObject *exc = af_take_exception();
+    int err;
+    if (af_error_is_oserror(exc)) {
+        err = datagram_tell_error(self, exc);
+    }
+    else {
+        af_restore_exception(Py_NewRef(exc));
+        err = af_transport_fatal(&self->base, message);
+    }
+    Py_DECREF(exc);
+    return err;
+}
+
 static size_t
 datagram_weight(PyObject *bytes)
 {

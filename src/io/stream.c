@@ -151,12 +151,6 @@ static const AfParams make_params = {
     3,
     {"sock", "protocol", "waiter", "extra", "server", "context", NULL}};
 
-static PyObject *
-none_to_null(PyObject *value)
-{
-    return value == Py_None ? NULL : value;
-}
-
 PyObject *
 af_stream_make(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
@@ -171,9 +165,9 @@ af_stream_make(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     if (fd < 0 || af_watch_check_free(loop, given[0], fd) < 0) {
         return NULL;
     }
-    return af_stream_new(loop, given[0], given[1], none_to_null(given[2]),
-                         none_to_null(given[3]), none_to_null(given[4]),
-                         none_to_null(given[5]));
+    return af_stream_new(loop, given[0], given[1], af_args_optional(given[2]),
+                         af_args_optional(given[3]), af_args_optional(given[4]),
+                         af_args_optional(given[5]));
 }
 
 PyDoc_STRVAR(set_protocol_doc,
