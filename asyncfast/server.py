@@ -19,12 +19,16 @@ else:
         def _clients(self):
             return self.__dict__.setdefault("_transports", weakref.WeakSet())
 
-        def _attach(self, transport):
-            super()._attach()
-            self._clients().add(transport)
+        # Without a transport it is asyncio's own signature, of these versions.
 
-        def _detach(self, transport):
-            self._clients().discard(transport)
+        def _attach(self, transport=None):
+            super()._attach()
+            if transport is not None:
+                self._clients().add(transport)
+
+        def _detach(self, transport=None):
+            if transport is not None:
+                self._clients().discard(transport)
             super()._detach()
 
         def close_clients(self) -> None:

@@ -133,6 +133,19 @@ async def test_wait_closed_waits_for_the_clients_as_asyncio_does(loop):
         await task
 
 
+@pytest.mark.skipif(PY >= (3, 13), reason="transports name themselves since 3.13")
+async def test_transports_of_another_make_count_as_clients(loop):
+    server = await loop.create_server(Recorder, "127.0.0.1", 0)
+    server._attach()
+    server.close()
+    closed = asyncio.ensure_future(server.wait_closed())
+    await turns(2)
+    # Before 3.12 it waits for no client.
+    assert closed.done() == (PY < (3, 12))
+    server._detach()
+    await closed
+
+
 async def test_a_server_is_a_context_manager(loop):
     server = await loop.create_server(Echo, "127.0.0.1", 0)
     async with server as same:
