@@ -6,15 +6,16 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test lint bench format clean
+.PHONY: help run test conformance lint bench format clean
 
 help:
-	@echo "make run      set up, build, run examples/web_scraper.py"
-	@echo "make test     set up, build, run the tests"
-	@echo "make lint     formatters, linters and static analysis; changes nothing"
-	@echo "make bench    set up, build, run benchmarks/run.py"
-	@echo "make format   format the C and Python sources"
-	@echo "make clean    remove everything that was built or installed here"
+	@echo "make run          set up, build, run examples/web_scraper.py"
+	@echo "make test         set up, build, run the tests"
+	@echo "make conformance  CPython's asyncio tests on asyncfast, asyncio, uvloop"
+	@echo "make lint         formatters, linters and static analysis; changes nothing"
+	@echo "make bench        set up, build, run benchmarks/run.py"
+	@echo "make format       format the C and Python sources"
+	@echo "make clean        remove everything that was built or installed here"
 
 run:
 	@tools/setup.sh examples
@@ -23,6 +24,10 @@ run:
 test:
 	@tools/setup.sh test
 	.venv/bin/python -m pytest $(ARGS)
+
+conformance:
+	@tools/setup.sh test bench
+	.venv/bin/python tests/conformance.py $(ARGS)
 
 lint:
 	@tools/setup.sh lint
