@@ -13,6 +13,7 @@ import selectors
 import socket
 import sys
 import threading
+import types
 from asyncio import (
     base_events,
     constants,
@@ -44,7 +45,15 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 os.register_at_fork(after_in_child=_core._after_fork_in_child)
 
 
-class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
+class _Listening:
+    """What the super() of a method that Loop borrows has to find."""
+
+    __slots__ = ()
+
+    _stop_serving = _Selector._stop_serving
+
+
+class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoop):
     """An asyncio event loop whose core is written in C.
 
     It behaves as the event loop of the running CPython does, method for
@@ -292,14 +301,6 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
                 server.__class__ = Server
             super()._start_serving(protocol_factory, sock, sslcontext, server, *rest)
 
-    def _stop_serving(self, sock):
-        inode = self._unix_server_sockets.pop(sock, None)
-        path = None if inode is None else sock.getsockname()
-        self._remove_reader(sock.fileno())
-        sock.close()
-        if path is not None:
-            _remove_unix_socket(path, inode)
-
     def _accept_tls(self, arguments, conn, extra):
         """Set a TLS connection up: a coroutine. *arguments* are those of
         _start_serving()."""
@@ -356,6 +357,24 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, asyncio.BaseEventLoop):
                 transp.resume_reading()
 
 
+def _borrow(method, owner):
+    """A method of another class, made such that its super() begins at *owner*."""
+    code = method.__code__
+    cells = tuple(
+        types.CellType(owner) if name == "__class__" else cell
+        for name, cell in zip(code.co_freevars, method.__closure__ or (), strict=True)
+    )
+    return types.FunctionType(
+        code, method.__globals__, method.__name__, method.__defaults__, cells
+    )
+
+
+if sys.version_info >= (3, 13):
+    # It removes a socket's file. Tools that find blocking calls excuse this one
+    # by the file and function that it is in, so it has to be this very code.
+    Loop._stop_serving = _borrow(_Unix._stop_serving, Loop)
+
+
 class _SelectorView:
     """What the repr of asyncio's own transports asks a selector."""
 
@@ -372,18 +391,6 @@ class _SelectorView:
 def new_event_loop() -> Loop:
     """A new :class:`Loop`; a loop factory for Runner, uvicorn, anyio, ..."""
     return Loop()
-
-
-def _remove_unix_socket(path, inode):
-    """Remove a server's socket file, unless another server has made its own
-    there since."""
-    try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as exc:
-        logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
 
 
 def _is_literal(host, port):
