@@ -168,6 +168,17 @@ def run(loop):
     return loop.run_until_complete
 
 
+@pytest.fixture
+def threads_end(request):
+    """A thread that waited for a child ends a little later than the child."""
+    if "loop" in request.fixturenames:
+        request.getfixturevalue("loop")
+    yield
+    for thread in threading.enumerate():
+        if "waitpid-" in thread.name:
+            thread.join(10)
+
+
 @pytest.fixture(autouse=True)
 def _no_loop_left():
     """No test leaves a running loop or a current loop behind."""

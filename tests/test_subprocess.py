@@ -23,16 +23,7 @@ def code(*lines):
 ECHO = code("import sys", "sys.stdout.buffer.write(sys.stdin.buffer.read()[::-1])")
 SLEEP = code("import time", "time.sleep(60)")
 
-
-@pytest.fixture(autouse=True)
-def _threads_end(request):
-    """A thread that waited for a child ends a little later than the child."""
-    if "loop" in request.fixturenames:
-        request.getfixturevalue("loop")
-    yield
-    for thread in threading.enumerate():
-        if "waitpid-" in thread.name:
-            thread.join(10)
+pytestmark = pytest.mark.usefixtures("threads_end")
 
 
 class Watcher(asyncio.SubprocessProtocol):
