@@ -21,10 +21,12 @@ import pytest
 pytest.register_assert_rewrite("support")
 from support import (  # noqa: E402
     Reports,
+    client_context,
     descriptors,
     finish,
     free_pair,
     new_loop,
+    server_context,
     tls_files,
 )
 
@@ -211,3 +213,22 @@ def listener():
 def certificate(tmp_path_factory):
     """(certificate, key) files for localhost and 127.0.0.1."""
     return tls_files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def served(certificate):
+    """The TLS of a server that has the certificate."""
+    return server_context(certificate)
+
+
+@pytest.fixture
+def asked(certificate):
+    """The TLS of a client that trusts it."""
+    return client_context(certificate)
+
+
+@pytest.fixture
+def collected():
+    """What a test leaves to the collector goes in this test's time."""
+    yield
+    gc.collect()

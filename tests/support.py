@@ -138,6 +138,19 @@ def message(info):
     return str(info.value)
 
 
+def text_of(error):
+    """An exception, or None, in a form that two loops can be compared by."""
+    return error and (type(error), normalise(str(error)))
+
+
+def told(loop):
+    """The reports so far; callbacks are named differently by each loop."""
+    return [
+        (report["message"].split(" callback ")[0], text_of(report.get("exception")))
+        for report in loop.reports.take()
+    ]
+
+
 # -- Descriptors -------------------------------------------------------------------
 
 
@@ -352,6 +365,36 @@ def client_context(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certificate[0])
     return context
+
+
+def ends(kind=Echo):
+    """(factory, the protocols it has made)."""
+    made = []
+
+    def factory():
+        made.append(kind())
+        return made[-1]
+
+    return factory, made
+
+
+@contextlib.asynccontextmanager
+async def connected_tls(loop, served, asked, server=Echo, client=Recorder, **kwargs):
+    """(client's transport, its protocol, the server's protocol)."""
+    factory, made = ends(server)
+    async with serving(loop, factory, ssl=served) as (_, address):
+        kwargs.setdefault("server_hostname", "localhost")
+        transport, protocol = await loop.create_connection(
+            client, *address, ssl=asked, **kwargs
+        )
+        await until(lambda: made and "made" in made[0].events)
+        try:
+            yield transport, protocol, made[0]
+        finally:
+            transport.abort()
+            made[0].transport.abort()
+            await until(lambda: "lost" in made[0].events)
+            await turns(3)
 
 
 # -- Other interpreters ------------------------------------------------------------

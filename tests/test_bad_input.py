@@ -24,24 +24,13 @@ from support import (
     drain,
     free_pair,
     like_asyncio,
-    normalise,
     serving,
+    text_of,
+    told,
     turns,
 )
 
 BUSY = 1 << 20
-
-
-def text_of(error):
-    return error and (type(error), normalise(str(error)))
-
-
-def told(loop):
-    """The reports so far; callbacks are named differently by each loop."""
-    return [
-        (report["message"].split(" callback ")[0], text_of(report.get("exception")))
-        for report in loop.reports.take()
-    ]
 
 
 async def still_serves(loop):

@@ -3,7 +3,6 @@ websockets, aiosqlite; each to its graceful end."""
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import io
 import os
@@ -17,16 +16,12 @@ import pytest
 from support import client_context, missing, server_context, turns, until
 
 # The TLS of 3.10 warns of transports that their peer has closed.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:unclosed transport <asyncio.sslproto:ResourceWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def _collected():
-    """What a test leaves to the collector goes in this test's time."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def use(module):
