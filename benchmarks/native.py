@@ -47,6 +47,7 @@ PROGRAMS = {
     "load-tls": Program(CLIENT, ("-DLOAD_TLS",), ("-lssl", "-lcrypto")),
     "echo_epoll": Program(("echo_epoll.c", "common.c")),
     "echo_libuv": Program(("echo_libuv.c", "common.c"), (), ("-luv",)),
+    "count.so": Program(("count.c",), ("-shared", "-fPIC")),
 }
 
 

@@ -55,6 +55,7 @@ class TimedRow(Row):
 
     batch: int = 1
     limit: int = 10_000_000
+    exact: bool = False
     spread: bool = False
     makes_loops: bool = False
 
@@ -73,6 +74,7 @@ def timed(title: str, **options) -> Callable:
     """Make a row of `run(loop, operations)`; see README.md for the three forms.
 
     batch: operations come in multiples of this.  limit: never more at once.
+    exact: what it does depends on no clock, so its instructions can be counted.
     spread: several threads take part, so the process is not pinned to one core.
     makes_loops: the row gets a function that makes loops in place of a loop.
     """

@@ -51,20 +51,20 @@ class Results:
         return Figure.of(values) if values else None
 
     def best_other(self, row, loops):
-        """The loop, neither the subject nor a limit, that costs least CPU."""
+        """The loop, neither the subject nor a limit, that costs least."""
         rivals = {
             loop: figure.middle
             for loop in loops
             if loop != self.subject and loop not in self.limits
-            if (figure := self.figure(row, loop, cpu))
+            if (figure := self.figure(row, loop, cost))
         }
         return min(rivals, key=rivals.get) if rivals else None
 
     def ratio(self, row, other):
-        """How many times the subject's CPU the other needs: the ratio of medians,
+        """How many times the subject's cost the other has: the ratio of medians,
         between the quartiles of all the ratios of one sample to another."""
-        ours = list(map(cpu, self.of(row, self.subject)))
-        theirs = list(map(cpu, self.of(row, other)))
+        ours = list(map(cost, self.of(row, self.subject)))
+        theirs = list(map(cost, self.of(row, other)))
         if not ours or not theirs:
             return None
         pairs = Figure.of(their / our for their in theirs for our in ours)
@@ -72,9 +72,10 @@ class Results:
         return Figure(middle, pairs.low, pairs.high, pairs.count)
 
 
-def cpu(sample):
-    """Seconds of CPU, user and system, per operation."""
-    return sample["cpu"] / sample["operations"]
+def cost(sample):
+    """What a row is judged by: seconds of CPU, user and system, per operation; of a
+    row about memory the bytes."""
+    return sample["bytes" if "bytes" in sample else "cpu"] / sample["operations"]
 
 
 def wall(sample):

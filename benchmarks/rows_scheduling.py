@@ -31,7 +31,7 @@ def every_turn(loop, turns, work):
     loop.run_forever()
 
 
-@timed("call_soon, one callback per iteration", quick=True)
+@timed("call_soon, one callback per iteration", exact=True, quick=True)
 def call_soon_chain(loop, operations):
     left = operations
 
@@ -47,7 +47,7 @@ def call_soon_chain(loop, operations):
     loop.run_forever()
 
 
-@timed("call_soon, 1000 per iteration", batch=BATCH, quick=True)
+@timed("call_soon, 1000 per iteration", batch=BATCH, exact=True, quick=True)
 def call_soon_batch(loop, operations):
     def work():
         for _ in repeat(None, BATCH):
@@ -56,7 +56,7 @@ def call_soon_batch(loop, operations):
     every_turn(loop, operations // BATCH, work)
 
 
-@timed("call_later, create", batch=BATCH, limit=200_000)
+@timed("call_later, create", batch=BATCH, limit=200_000, exact=True)
 def call_later_create(loop, operations):
     timers = []
 
@@ -72,7 +72,7 @@ def call_later_create(loop, operations):
     every_turn(loop, 1, noop)
 
 
-@timed("call_later, create and cancel", batch=BATCH, quick=True)
+@timed("call_later, create and cancel", batch=BATCH, exact=True, quick=True)
 def call_later_cancel(loop, operations):
     def work():
         for _ in repeat(None, BATCH):
@@ -101,7 +101,21 @@ def call_later_fire(loop, operations):
     loop.run_forever()
 
 
-@timed("call_later(0), one per iteration")
+@timed("call_at, due at once, per timer", batch=BATCH, exact=True)
+def call_at_due(loop, operations):
+    """Timers that fire without a wait, in another order than they were made in."""
+    past = loop.time() - 1
+    moments = [past + (turn * 389 % BATCH) / BATCH / 2 for turn in range(BATCH)]
+
+    def work():
+        for moment in moments:
+            loop.call_at(moment, noop)
+
+    every_turn(loop, operations // BATCH, work)
+    every_turn(loop, 2, noop)
+
+
+@timed("call_later(0), one per iteration", exact=True)
 def call_later_zero(loop, operations):
     left = operations
 
@@ -117,7 +131,7 @@ def call_later_zero(loop, operations):
     loop.run_forever()
 
 
-@timed("add_reader + remove_reader")
+@timed("add_reader + remove_reader", exact=True)
 def reader_add_remove(loop, operations):
     left, right = socket.socketpair()
     fd = left.fileno()
@@ -132,7 +146,7 @@ def reader_add_remove(loop, operations):
         yield
 
 
-@timed("add_reader, ready, remove_reader")
+@timed("add_reader, ready, remove_reader", exact=True)
 def reader_ready(loop, operations):
     """A loop may put off what the row above asks for until it is undone again."""
     left, right = socket.socketpair()

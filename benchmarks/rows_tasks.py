@@ -13,25 +13,25 @@ async def noop():
     pass
 
 
-@timed("sleep(0)", quick=True)
+@timed("sleep(0)", exact=True, quick=True)
 async def sleep_zero(loop, operations):
     for _ in range(operations):
         await asyncio.sleep(0)
 
 
-@timed("create_task and await", quick=True)
+@timed("create_task and await", exact=True, quick=True)
 async def create_task_await(loop, operations):
     for _ in range(operations):
         await asyncio.create_task(noop())
 
 
-@timed("gather(1000), per task", batch=BATCH, quick=True)
+@timed("gather(1000), per task", exact=True, batch=BATCH, quick=True)
 async def gather_1000(loop, operations):
     for _ in range(operations // BATCH):
         await asyncio.gather(*[noop() for _ in range(BATCH)])
 
 
-@timed("future ping-pong, per hand-over", batch=2, quick=True)
+@timed("future ping-pong, per hand-over", exact=True, batch=2, quick=True)
 async def future_ping_pong(loop, operations):
     ping, pong = loop.create_future(), loop.create_future()
 
@@ -50,7 +50,7 @@ async def future_ping_pong(loop, operations):
     await other
 
 
-@timed("Queue ping-pong, per hand-over", batch=2, quick=True)
+@timed("Queue ping-pong, per hand-over", exact=True, batch=2, quick=True)
 async def queue_ping_pong(loop, operations):
     ping, pong = asyncio.Queue(1), asyncio.Queue(1)
 
@@ -65,7 +65,7 @@ async def queue_ping_pong(loop, operations):
     await other
 
 
-@timed("Event ping-pong, per hand-over", batch=2)
+@timed("Event ping-pong, per hand-over", exact=True, batch=2)
 async def event_ping_pong(loop, operations):
     ping, pong = asyncio.Event(), asyncio.Event()
 
@@ -83,7 +83,7 @@ async def event_ping_pong(loop, operations):
     await other
 
 
-@timed("Lock, ten tasks contend", batch=RIVALS)
+@timed("Lock, ten tasks contend", exact=True, batch=RIVALS)
 async def lock_contended(loop, operations):
     lock = asyncio.Lock()
 
@@ -95,14 +95,14 @@ async def lock_contended(loop, operations):
     await asyncio.gather(*[rival() for _ in range(RIVALS)])
 
 
-@timed("timeout() around sleep(0)", since=(3, 11))
+@timed("timeout() around sleep(0)", exact=True, since=(3, 11))
 async def timeout_context(loop, operations):
     for _ in range(operations):
         async with asyncio.timeout(FAR):
             await asyncio.sleep(0)
 
 
-@timed("wait_for(coroutine)")
+@timed("wait_for(coroutine)", exact=True)
 async def wait_for(loop, operations):
     for _ in range(operations):
         await asyncio.wait_for(noop(), FAR)

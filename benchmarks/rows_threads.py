@@ -58,3 +58,19 @@ def threadsafe_ping_pong(loop, operations):
     loop.call_soon(ball.put, None)
     loop.run_forever()
     thread.join()
+
+
+@timed("call_soon_threadsafe from the loop's own thread", exact=True)
+def threadsafe_chain(loop, operations):
+    left = operations
+
+    def step():
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon_threadsafe(step)
+        else:
+            loop.stop()
+
+    loop.call_soon(step)
+    loop.run_forever()

@@ -148,6 +148,7 @@ def facts_of(chosen, plan):
 
 def row_record(row, chosen, results):
     record = {"name": row.name, "title": row.title, "group": row.group}
+    record["quick"] = row.quick
     if isinstance(row, registry.ServerRow):
         record["load"] = dataclasses.asdict(row.load)
     best = results.best_other(row.name, [loop.name for loop in chosen])

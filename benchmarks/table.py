@@ -1,11 +1,11 @@
 """The results as tables of text."""
 
 import results
-from registry import ServerRow
 
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (0.0, "ns"))
+BYTE = "B"
 LEGEND = "\n^ the client was the limit   ! messages were lost"
-SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, BYTE: 1.0}
 
 
 def render(found, rows, loops):
@@ -25,12 +25,19 @@ def cost_table(found, rows, loops):
 
 
 def cost_line(found, row, loops):
-    figures = {loop: found.figure(row.name, loop, results.cpu) for loop in loops}
-    unit = unit_for([figure.middle for figure in figures.values() if figure])
+    figures = {loop: found.figure(row.name, loop, results.cost) for loop in loops}
+    unit = cost_unit(row.unit, figures.values())
     best = found.best_other(row.name, loops)
     costs = [cost(figures[loop], unit, missing(found, row, loop)) for loop in loops]
     ratio = found.ratio(row.name, best) if best else None
     return [row.name, *costs, best or "-", ratio_text(ratio)]
+
+
+def cost_unit(unit, figures):
+    """The unit of a line of costs; a row says itself that it is about bytes."""
+    if unit == "byte":
+        return BYTE
+    return unit_for([figure.middle for figure in figures if figure])
 
 
 def missing(found, row, loop):
@@ -53,23 +60,28 @@ def ratio_text(ratio):
 
 def rate_table(found, rows, loops):
     head = ["wall; or rate, p50/p99/p99.9", *loops]
+    rows = [row for row in rows if row.unit != "byte"]
     lines = [[row.name, *(rate(found, row, loop) for loop in loops)] for row in rows]
     return aligned([head, *lines])
 
 
 def rate(found, row, loop):
-    """A server's messages a second and latencies; else wall time per operation."""
     if not found.of(row.name, loop):
         return missing(found, row, loop)
-    if not isinstance(row, ServerRow):
-        figure = found.figure(row.name, loop, results.wall)
+    return rate_text(found, row.name, loop)
+
+
+def rate_text(found, name, loop):
+    """A server's messages a second and latencies; else wall time per operation."""
+    if "latency_us" not in found.of(name, loop)[0]:
+        figure = found.figure(name, loop, results.wall)
         return cost(figure, unit_for([figure.middle]), "-")
-    per_second = found.figure(row.name, loop, results.rate).middle
+    per_second = found.figure(name, loop, results.rate).middle
     shares = "/".join(
-        time_text(found.figure(row.name, loop, results.latency(share)).middle)
+        time_text(found.figure(name, loop, results.latency(share)).middle)
         for share in ("p50", "p99", "p99.9")
     )
-    return f"{thousands(per_second)}/s{marks(found.of(row.name, loop))} {shares}"
+    return f"{thousands(per_second)}/s{marks(found.of(name, loop))} {shares}"
 
 
 def marks(samples):

@@ -2,11 +2,13 @@
 
 worker.py probe JSON    make the loop and tell the versions
 worker.py time JSON     do a timed row and print what it used
+worker.py count JSON    the same under callgrind, whose files tell what it took
 worker.py serve JSON    run a row's server; answer each line on standard input
                         with what has been used so far, and end with the input
 """
 
 import asyncio
+import ctypes
 import gc
 import importlib
 import importlib.metadata
@@ -54,27 +56,49 @@ def probe(job):
     }
 
 
-def measured(row, target, operations):
-    """Run the row; return what its measured part used."""
+class Clock:
+    """Measures by the clocks of the process."""
+
+    def begin(self):
+        self._before = usage.snapshot()
+
+    def end(self):
+        return usage.difference(self._before, usage.snapshot())
+
+
+class Counter:
+    """Has callgrind write a file with what happened in between."""
+
+    def __init__(self, library):
+        self._library = ctypes.CDLL(library)
+
+    def begin(self):
+        self._library.count_begin()
+
+    def end(self):
+        self._library.count_end()
+
+
+def measured(row, target, operations, meter):
+    """Run the row; return what the meter found in its measured part."""
     if inspect.isgeneratorfunction(row.run):
-        return measured_steps(row.run(target, operations))
+        return measured_steps(row.run(target, operations), meter)
+    meter.begin()
     if inspect.iscoroutinefunction(row.run):
-        before = usage.snapshot()
         target.run_until_complete(row.run(target, operations))
     else:
-        before = usage.snapshot()
         row.run(target, operations)
-    return usage.difference(before, usage.snapshot())
+    return meter.end()
 
 
-def measured_steps(steps):
+def measured_steps(steps, meter):
     """A generator row yields twice: where the measured part begins and ends."""
     next(steps)
-    before = usage.snapshot()
+    meter.begin()
     next(steps)
-    spent = usage.difference(before, usage.snapshot())
+    found = meter.end()
     next(steps, None)
-    return spent
+    return found
 
 
 def operations_for(row, target, seconds):
@@ -82,7 +106,7 @@ def operations_for(row, target, seconds):
     operations = row.batch
     while True:
         began = time.perf_counter()
-        measured(row, target, operations)
+        measured(row, target, operations, Clock())
         took = time.perf_counter() - began
         if took >= seconds / 8 or operations * 4 > row.limit:
             break
@@ -98,18 +122,35 @@ def give_up(loop, context):
     os._exit(1)
 
 
-def time_row(job):
-    row = registry.rows()[job["row"]]
+def target_of(row, job):
+    """The loop that everything runs on, and what the row is given to work with."""
     new_loop = factory(job["factory"])
     loop = new_loop()
     loop.set_exception_handler(give_up)
     asyncio.set_event_loop(loop)
-    target = new_loop if row.makes_loops else loop
+    return loop, new_loop if row.makes_loops else loop
+
+
+def time_row(job):
+    row = registry.rows()[job["row"]]
+    loop, target = target_of(row, job)
     operations = operations_for(row, target, job["seconds"])
     gc.collect()
-    spent = measured(row, target, operations)
+    spent = measured(row, target, operations, Clock())
     loop.close()
     return {"operations": operations, **spent}
+
+
+def count_row(job):
+    """The first stretch is the warm-up; instructions.py reads the others' files."""
+    row = registry.rows()[job["row"]]
+    loop, target = target_of(row, job)
+    measured(row, target, job["stretches"][0], Clock())
+    gc.collect()
+    for operations in job["stretches"]:
+        measured(row, target, operations, Counter(job["library"]))
+    loop.close()
+    return {}
 
 
 def bound_socket(job):
@@ -163,7 +204,7 @@ def serve_row(job):
     return {"stopped": repr(server)}
 
 
-TASKS = {"probe": probe, "time": time_row, "serve": serve_row}
+TASKS = {"probe": probe, "time": time_row, "count": count_row, "serve": serve_row}
 
 
 def prepare(job):
