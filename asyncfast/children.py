@@ -14,15 +14,12 @@ __all__ = ["ChildMixin"]
 
 
 def _wait(pid):
-    """Reap a child; its return code, negative for a signal."""
+    """Reap a child; its return code, negative for a signal, or None if somebody
+    else was first."""
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:
-        logger.warning(
-            "child process %d exit status already read:  will report returncode 255",
-            pid,
-        )
-        return 255
+        return None
     return os.waitstatus_to_exitcode(status)
 
 
@@ -106,13 +103,26 @@ class ChildMixin:
     def _reap_child(self, child_exit, pid, transport):
         self._remove_reader(child_exit)
         child_exit.close()
-        returncode = _wait(pid)
         # After the callbacks for what the child wrote last.
-        self.call_soon(self.call_soon, transport._process_exited, returncode)
+        self.call_soon(self._child_exited, pid, transport, _wait(pid))
 
     def _wait_for_child(self, pid, transport):
         returncode = _wait(pid)
         if self.is_closed():
             logger.warning("Loop %r that handles pid %r is closed", self, pid)
             return
-        self.call_soon_threadsafe(self.call_soon, transport._process_exited, returncode)
+        self.call_soon_threadsafe(self._child_exited, pid, transport, returncode)
+
+    def _child_exited(self, pid, transport, returncode):
+        if returncode is None:
+            # Before it sends a signal, Popen looks whether the child lives, and
+            # reaps it if not.
+            returncode = transport.get_extra_info("subprocess").returncode
+        if returncode is None:
+            logger.warning(
+                "child process %d exit status already read:  "
+                "will report returncode 255",
+                pid,
+            )
+            returncode = 255
+        self.call_soon(transport._process_exited, returncode)

@@ -194,6 +194,21 @@ async def test_only_own_children_are_reaped(loop):
     assert other.wait() == 5
 
 
+@pytest.mark.parametrize("loop_name", ["asyncfast"], indirect=True)
+@pytest.mark.parametrize("how", ["signal", "close"])
+async def test_one_that_ended_just_before(loop, caplog, how):
+    """subprocess looks whether the child lives before it sends a signal, and reaps
+    it itself if not; asyncio may lose its exit status."""
+    process = await spawn(*code("raise SystemExit(5)"))
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    if how == "signal":
+        process.send_signal(signal.SIGTERM)
+    else:
+        process._transport.close()
+    assert await process.wait() == 5
+    assert not caplog.text
+
+
 async def test_sigchld_is_the_user_s(loop):
     heard = asyncio.Event()
     loop.add_signal_handler(signal.SIGCHLD, heard.set)
