@@ -29,6 +29,10 @@ conformance:
 	@tools/setup.sh test bench
 	.venv/bin/python tests/conformance.py $(ARGS)
 
+soak:
+	@tools/setup.sh test
+	.venv/bin/python tests/soak.py $(ARGS)
+
 lint:
 	@tools/setup.sh lint
 	@tools/lint.sh $(ARGS)
