@@ -51,7 +51,7 @@ class Sample(NamedTuple):
 
 # How much the end may exceed the time after the warm-up. One object or a few bytes
 # per round would be thousands; what is allowed is the caches of Python and malloc.
-MARGINS = Sample(rss=6 * MIB, blocks=1500, objects=300, descriptors=0, threads=0)
+MARGINS = Sample(rss=3 * MIB, blocks=1500, objects=300, descriptors=0, threads=0)
 
 
 def give_back():
