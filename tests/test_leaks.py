@@ -89,7 +89,7 @@ def own_types():
     return [
         thing
         for thing in gc.get_objects()
-        if isinstance(thing, type) and thing.__module__.startswith("asyncfast")
+        if isinstance(thing, type) and str(thing.__module__).startswith("asyncfast")
     ]
 
 
