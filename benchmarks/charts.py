@@ -8,7 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import results  # noqa: E402
-from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 COLOURS = {
     "asyncio": "#7f8c8d",
@@ -170,8 +170,7 @@ def draw_latencies(report, axes, rows, share):
         draw_points(report, axes, loop, points)
     axes.set_title(f"latency, {share}")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(seconds_tick))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    label_seconds(axes.xaxis)
     axes.grid(axis="y", linewidth=0.3)
 
 
@@ -194,6 +193,13 @@ def error_bars(figures):
     below = [max(figure.middle - figure.low, 0) for figure in figures]
     above = [max(figure.high - figure.middle, 0) for figure in figures]
     return [below, above]
+
+
+def label_seconds(axis):
+    # Within one decade the powers of ten alone would leave an axis bare.
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(seconds_tick))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def seconds_tick(value, _):
@@ -275,8 +281,7 @@ def draw_curves(report, axes, points):
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(seconds_tick))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    label_seconds(axes.yaxis)
     axes.grid(linewidth=0.3)
 
 

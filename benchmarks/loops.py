@@ -4,6 +4,7 @@ import json
 import subprocess
 from dataclasses import dataclass, replace
 
+import services
 from registry import HERE, Row, ServerRow
 
 WORKER = str(HERE / "worker.py")
@@ -31,10 +32,16 @@ class Loop:
     python: str
     version: str = ""
     python_version: tuple[int, ...] = ()
+    modules: frozenset[str] = frozenset()
     is_limit = False
 
     def serves(self, row: Row) -> bool:
-        return row.since <= self.python_version
+        return row.since <= self.python_version and not self.lacks(row)
+
+    def lacks(self, row: Row) -> list[str]:
+        """What the row needs and is not installed."""
+        wanted = [name for name in row.needs if name not in self.modules]
+        return wanted + services.lacking(row.service)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Limit:
     is_limit = True
 
     def serves(self, row: Row) -> bool:
-        fits = isinstance(row, ServerRow) and not row.tls
+        fits = isinstance(row, ServerRow) and not row.tls and not row.talk
         return fits and row.transport in self.transports
 
 
@@ -102,4 +109,5 @@ def _checked(loop: Loop) -> Loop:
         loop,
         version=facts["version"],
         python_version=tuple(facts["python_version"]),
+        modules=frozenset(facts["modules"]),
     )

@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 
 HERE = pathlib.Path(__file__).parent
 
+# From here on a sample takes seconds, and the first stretch warms nothing up.
+LARGE_COUNT = 100_000
+LARGE_ROUNDS = 2
+
 _rows: dict[str, "Row"] = {}
 
 
 @dataclass(frozen=True)
 class Load:
-    """What the load client does to a server."""
+    """What the load client does to a server; a size of 0 where a talk has its own."""
 
     size: int = 1024
     connections: int = 100
@@ -28,7 +32,8 @@ class Load:
     @property
     def label(self) -> str:
         deep = f"/x{self.depth}" if self.depth > 1 else ""
-        return f"{size_label(self.size)}/{self.connections}{deep}"
+        size = f"{size_label(self.size)}/" if self.size else ""
+        return f"{size}{self.connections}{deep}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Row:
     unit: str = "operation"
     quick: bool = False
     since: tuple[int, int] = (3, 10)
+    needs: tuple[str, ...] = ()
+    service: str = ""
+    rounds: int | None = None
+    count: int | None = None
 
     @property
     def group(self) -> str:
@@ -58,6 +67,8 @@ class TimedRow(Row):
     exact: bool = False
     spread: bool = False
     makes_loops: bool = False
+    memory: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class ServerRow(Row):
     transport: str = "tcp"
     tls: bool = False
     short_lived: bool = False
+    talk: Callable | None = None
     load: Load = Load()
 
 
@@ -77,6 +89,7 @@ def timed(title: str, **options) -> Callable:
     exact: what it does depends on no clock, so its instructions can be counted.
     spread: several threads take part, so the process is not pinned to one core.
     makes_loops: the row gets a function that makes loops in place of a loop.
+    needs: modules.  service: the row gets the address of this one; see services.py.
     """
 
     def register(run: Callable) -> Callable:
@@ -86,8 +99,33 @@ def timed(title: str, **options) -> Callable:
     return register
 
 
+def sized(title: str, count: int, **options) -> Callable:
+    """Make a row of the memory that `count` of something take, between the two
+    points where the generator `run(loop, count)` yields."""
+    fixed = {"batch": count, "limit": count, "once": True, "memory": True}
+    return timed(title, unit="byte", **fixed, **options)
+
+
+def scaled(title: str, counts: Iterable[int], **options) -> Callable:
+    """Make a row for each of these counts of `run(loop, operations, count)`: how an
+    operation's cost grows with how many there are of something."""
+
+    def register(run: Callable) -> Callable:
+        for count in counts:
+            fixed = {"batch": count, "count": count, **options}
+            if count >= LARGE_COUNT:
+                fixed |= {"limit": count, "once": True, "rounds": LARGE_ROUNDS}
+            _add(TimedRow(f"{run.__name__}/{count}", title, run, **fixed))
+        return run
+
+    return register
+
+
 def served(title: str, loads: Iterable[Load], **options) -> Callable:
-    """Make a row for each load of `async run(loop, sock)`, which starts a server."""
+    """Make a row for each load of `async run(loop, sock)`, which starts a server.
+
+    talk: what is said to it, as talks.py has it; by default the message is echoed.
+    """
 
     def register(run: Callable) -> Callable:
         base = ServerRow(run.__name__, title, run, unit="message", **options)

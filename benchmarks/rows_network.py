@@ -11,6 +11,7 @@ CHUNK = 65536
 KIB = 1024
 SIZES = (64, KIB, 10 * KIB, 100 * KIB)
 CONNECTIONS = (1, 10, 100, 1000)
+MOST = Load(KIB, 10_000)
 
 
 def grid(sizes, connections):
@@ -28,6 +29,7 @@ def at_100(*sizes):
 
 PROTOCOL_LOADS = [
     *grid(SIZES, CONNECTIONS),
+    MOST,
     Load(64, 100, depth=16),
     Load(KIB, 1, depth=16),
     Load(KIB, 100, depth=16, quick=True),
@@ -73,7 +75,7 @@ async def buffered_echo(loop, sock):
     return await loop.create_server(BufferedEcho, sock=sock, backlog=BACKLOG)
 
 
-@served("streams echo", [*at_100(64, KIB, 10 * KIB), *grid([KIB], (1, 1000))])
+@served("streams echo", [*at_100(64, KIB, 10 * KIB), *grid([KIB], (1, 10, 1000)), MOST])
 async def streams_echo(loop, sock):
     async def handle(reader, writer):
         while data := await reader.read(CHUNK):

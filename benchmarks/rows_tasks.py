@@ -7,6 +7,7 @@ from registry import timed
 BATCH = 1000
 FAR = 3600.0
 RIVALS = 10
+GROUP = 100
 
 
 async def noop():
@@ -106,3 +107,48 @@ async def timeout_context(loop, operations):
 async def wait_for(loop, operations):
     for _ in range(operations):
         await asyncio.wait_for(noop(), FAR)
+
+
+@timed("Lock, nobody contends", exact=True)
+async def lock_free(loop, operations):
+    lock = asyncio.Lock()
+    for _ in range(operations):
+        async with lock:
+            pass
+
+
+@timed("Semaphore(5), ten tasks contend", batch=RIVALS, exact=True)
+async def semaphore_contended(loop, operations):
+    semaphore = asyncio.Semaphore(RIVALS // 2)
+
+    async def rival():
+        for _ in range(operations // RIVALS):
+            async with semaphore:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*[rival() for _ in range(RIVALS)])
+
+
+@timed("Condition ping-pong, per hand-over", batch=2, exact=True)
+async def condition_ping_pong(loop, operations):
+    condition = asyncio.Condition()
+    turn = 0
+
+    async def player(mine):
+        nonlocal turn
+        for _ in range(operations // 2):
+            async with condition:
+                while turn % 2 != mine:
+                    await condition.wait()
+                turn += 1
+                condition.notify()
+
+    await asyncio.gather(player(0), player(1))
+
+
+@timed("TaskGroup of 100, per task", batch=GROUP, since=(3, 11), exact=True)
+async def task_group(loop, operations):
+    for _ in range(operations // GROUP):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(GROUP):
+                group.create_task(noop())

@@ -22,6 +22,12 @@ async def executor_sequential(loop, operations):
         await loop.run_in_executor(None, noop)
 
 
+@timed("to_thread, one by one", spread=True)
+async def to_thread(loop, operations):
+    for _ in range(operations):
+        await asyncio.to_thread(noop)
+
+
 @timed("run_in_executor, 1000 at once", batch=BATCH, spread=True)
 async def executor_1000(loop, operations):
     for _ in range(operations // BATCH):

@@ -18,9 +18,11 @@ import sample
 import table
 from progress import Progress
 from results import Results
+from services import Services
 
 FORMAT = 1
 INTERRUPTED = 130
+QUICK_ROUNDS, FULL_ROUNDS = 3, 4
 
 
 def parse_arguments(arguments):
@@ -31,9 +33,17 @@ def parse_arguments(arguments):
     add("--rows", default="", help="names, groups or patterns, by comma")
     add("--loops", default="", help="by comma; also NAME=MODULE:CALLABLE[@PYTHON]")
     add("--subject", help="the loop whose ratios are shown (asyncfast)")
-    add("--rounds", type=int, help="samples of each row and loop (5, quick 3)")
+    add("--rounds", type=int, help="samples of each row and loop (4, quick 3)")
     add("--seconds", type=float, help="length of a timed sample (0.4, quick 0.15)")
-    add("--quick", action="store_true", help="the main rows, in about two minutes")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument(
+        "--quick", action="store_true", help="the main rows, in about two minutes"
+    )
+    extent.add_argument(
+        "--full",
+        action="store_true",
+        help="every row, in about half an hour: as without",
+    )
     add("--no-gc", action="store_true", help="measure without garbage collection")
     add("--heap", choices=("used", "fresh"), default="used", help="see README.md")
     add("--cpus", help="SERVER,CLIENT: the cores to use (the first and the last)")
@@ -43,10 +53,12 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def plan_for(options, scratch):
-    server, client = machine.cores()
-    if options.cpus:
-        server, client = map(int, options.cpus.split(","))
+def cores_of(options):
+    return map(int, options.cpus.split(",")) if options.cpus else machine.cores()
+
+
+def plan_for(options, scratch, services):
+    server, client = cores_of(options)
     seconds = options.seconds or (0.15 if options.quick else 0.4)
     return sample.Plan(
         scratch=scratch,
@@ -57,6 +69,7 @@ def plan_for(options, scratch):
         client_cpu=client,
         gc=not options.no_gc,
         heap=options.heap,
+        services=services,
     )
 
 
@@ -78,6 +91,16 @@ def subject_of(options, chosen):
     return wanted if wanted in names else names[-1]
 
 
+def say_what_is_lacking(rows, chosen):
+    """A row for which something is not installed is left out, and named."""
+    for row in rows:
+        lacking = {
+            name for loop in chosen if not loop.is_limit for name in loop.lacks(row)
+        }
+        if lacking:
+            print(f"{row.name} needs {', '.join(sorted(lacking))}", file=sys.stderr)
+
+
 def schedule(rows, chosen, rounds):
     """Every sample to take. Loops take turns within a row, and in each round another
     one begins, so that whatever else the machine does meets them all alike."""
@@ -85,6 +108,8 @@ def schedule(rows, chosen, rounds):
         first = turn % len(chosen)
         order = chosen[first:] + chosen[:first]
         for row in rows:
+            if row.rounds and turn >= row.rounds:
+                continue
             for loop in order:
                 if loop.serves(row):
                     yield turn, row, loop
@@ -149,6 +174,8 @@ def facts_of(chosen, plan):
 def row_record(row, chosen, results):
     record = {"name": row.name, "title": row.title, "group": row.group}
     record["quick"] = row.quick
+    if row.count:
+        record["count"] = row.count
     if isinstance(row, registry.ServerRow):
         record["load"] = dataclasses.asdict(row.load)
     best = results.best_other(row.name, [loop.name for loop in chosen])
@@ -197,10 +224,12 @@ def run(options, rows, scratch):
         print(reason, file=sys.stderr)
     limits = frozenset(loop.name for loop in chosen if loop.is_limit)
     results = Results(subject_of(options, chosen), limits)
-    plan = plan_for(options, scratch)
-    facts = facts_of(chosen, plan)
-    rounds = options.rounds or (3 if options.quick else 5)
-    complete = measure(list(schedule(rows, chosen, rounds)), plan, results)
+    say_what_is_lacking(rows, chosen)
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
+    with Services(list(cores_of(options))[1]) as services:
+        plan = plan_for(options, scratch, services)
+        facts = facts_of(chosen, plan)
+        complete = measure(list(schedule(rows, chosen, rounds)), plan, results)
     print(header(chosen, plan, facts))
     print(table.render(results, rows, [loop.name for loop in chosen]))
     if options.json:

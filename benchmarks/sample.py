@@ -6,13 +6,17 @@ import sys
 from dataclasses import dataclass
 
 import native
+import talks
 from child import Child, ChildError
 from loops import WORKER, Limit, Loop
 from registry import HERE, Row, ServerRow, TimedRow
+from services import ServiceError, Services
 from usage import difference
 
 PYTHON_CLIENT = str(HERE / "load" / "python_client.py")
 SETUP_SECONDS = 30
+# A row of a million tasks is one stretch of whatever length.
+ONCE_SECONDS = 300
 
 
 class SampleError(Exception):
@@ -31,6 +35,7 @@ class Plan:
     client_cpu: int | None = None
     gc: bool = True
     heap: str = "used"
+    services: Services | None = None
 
 
 def take(row: Row, loop: Loop | Limit, plan: Plan) -> dict:
@@ -38,7 +43,7 @@ def take(row: Row, loop: Loop | Limit, plan: Plan) -> dict:
         if isinstance(row, TimedRow):
             return _take_timed(row, loop, plan)
         return _take_served(row, loop, plan)
-    except (ChildError, native.BuildError) as error:
+    except (ChildError, ServiceError, native.BuildError, talks.TalkError) as error:
         raise SampleError(str(error)) from error
 
 
@@ -49,10 +54,12 @@ def _worker(task: str, row: Row, loop: Loop, plan: Plan, **more) -> list[str]:
 
 
 def _take_timed(row: TimedRow, loop: Loop, plan: Plan) -> dict:
-    command = _worker("time", row, loop, plan, seconds=plan.seconds)
+    more = {"address": plan.services.address(row.service)} if row.service else {}
+    command = _worker("time", row, loop, plan, seconds=plan.seconds, **more)
     cpu = None if row.spread else plan.server_cpu
+    longest = ONCE_SECONDS if row.once else 20 * plan.seconds
     with Child(command, cpu) as child:
-        return child.answer(SETUP_SECONDS + 20 * plan.seconds)
+        return child.answer(SETUP_SECONDS + longest)
 
 
 def _take_served(row: ServerRow, loop: Loop | Limit, plan: Plan) -> dict:
@@ -62,6 +69,8 @@ def _take_served(row: ServerRow, loop: Loop | Limit, plan: Plan) -> dict:
     with Child(_server(row, loop, plan, path), plan.server_cpu) as server:
         port = server.answer(SETUP_SECONDS)["port"]
         client, command = _client(row, port, path, plan)
+        if row.talk:
+            command += talks.options(row.talk(row.load), port, plan.scratch)
         with Child(command, plan.client_cpu) as load:
             spent, result = _measure(server, load, plan)
     return {
@@ -102,7 +111,9 @@ def _client(row: ServerRow, port: int, path: str, plan: Plan) -> tuple[str, list
     where = path if row.transport == "unix" else str(port)
     options = [f"--{row.transport}", where]
     options += ["--connections", str(row.load.connections)]
-    options += ["--size", str(row.load.size), "--depth", str(row.load.depth)]
+    options += ["--depth", str(row.load.depth)]
+    if row.load.size:
+        options += ["--size", str(row.load.size)]
     options += ["--warmup", str(plan.warmup), "--seconds", str(plan.load_seconds)]
     if row.short_lived:
         options.append("--connect")

@@ -1,6 +1,7 @@
 """What this process has used so far. The C programs of load/ report the same."""
 
 import resource
+import sys
 import time
 
 
@@ -15,6 +16,16 @@ def snapshot() -> dict:
         "involuntary": used.ru_nivcsw,
         "max_rss_kib": used.ru_maxrss,
     }
+
+
+def resident_bytes() -> int:
+    """The resident size now, or the largest so far where the system tells no other."""
+    try:
+        with open("/proc/self/statm") as numbers:
+            return int(numbers.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return largest if sys.platform == "darwin" else largest * 1024
 
 
 def difference(before: dict, after: dict) -> dict:

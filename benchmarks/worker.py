@@ -9,9 +9,11 @@ worker.py serve JSON    run a row's server; answer each line on standard input
 
 import asyncio
 import ctypes
+import functools
 import gc
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
@@ -45,6 +47,11 @@ def version_of(module):
         return getattr(importlib.import_module(module), "__version__", "")
 
 
+def needed():
+    """The modules that some row needs."""
+    return sorted({name for row in registry.rows().values() for name in row.needs})
+
+
 def probe(job):
     factory(job["factory"])().close()
     return {
@@ -52,6 +59,7 @@ def probe(job):
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "python_version": sys.version_info[:3],
         "openssl": ssl.OPENSSL_VERSION,
+        "modules": [name for name in needed() if importlib.util.find_spec(name)],
         "gc": {"enabled": gc.isenabled(), "threshold": gc.get_threshold()},
     }
 
@@ -64,6 +72,20 @@ class Clock:
 
     def end(self):
         return usage.difference(self._before, usage.snapshot())
+
+
+class Memory:
+    """Measures by how much the resident size grows."""
+
+    def begin(self):
+        gc.collect()
+        self._clock = Clock()
+        self._clock.begin()
+        self._before = usage.resident_bytes()
+
+    def end(self):
+        grown = usage.resident_bytes() - self._before
+        return {**self._clock.end(), "bytes": max(grown, 0)}
 
 
 class Counter:
@@ -79,15 +101,15 @@ class Counter:
         self._library.count_end()
 
 
-def measured(row, target, operations, meter):
+def measured(run, loop, operations, meter):
     """Run the row; return what the meter found in its measured part."""
-    if inspect.isgeneratorfunction(row.run):
-        return measured_steps(row.run(target, operations), meter)
+    if inspect.isgeneratorfunction(run):
+        return measured_steps(run(operations), meter)
     meter.begin()
-    if inspect.iscoroutinefunction(row.run):
-        target.run_until_complete(row.run(target, operations))
+    if inspect.iscoroutinefunction(run):
+        loop.run_until_complete(run(operations))
     else:
-        row.run(target, operations)
+        run(operations)
     return meter.end()
 
 
@@ -101,12 +123,14 @@ def measured_steps(steps, meter):
     return found
 
 
-def operations_for(row, target, seconds):
+def operations_for(row, run, loop, seconds):
     """How many operations take about this long; finding out is the warm-up."""
+    if row.once:
+        return row.limit
     operations = row.batch
     while True:
         began = time.perf_counter()
-        measured(row, target, operations, Clock())
+        measured(run, loop, operations, Clock())
         took = time.perf_counter() - began
         if took >= seconds / 8 or operations * 4 > row.limit:
             break
@@ -122,21 +146,26 @@ def give_up(loop, context):
     os._exit(1)
 
 
-def target_of(row, job):
-    """The loop that everything runs on, and what the row is given to work with."""
+def prepared(row, job):
+    """The row's function, but for the number of operations, and its loop."""
     new_loop = factory(job["factory"])
     loop = new_loop()
     loop.set_exception_handler(give_up)
     asyncio.set_event_loop(loop)
-    return loop, new_loop if row.makes_loops else loop
+    more = {"count": row.count} if row.count else {}
+    if row.service:
+        more["address"] = job["address"]
+    target = new_loop if row.makes_loops else loop
+    return functools.partial(row.run, target, **more), loop
 
 
 def time_row(job):
     row = registry.rows()[job["row"]]
-    loop, target = target_of(row, job)
-    operations = operations_for(row, target, job["seconds"])
+    run, loop = prepared(row, job)
+    operations = operations_for(row, run, loop, job["seconds"])
     gc.collect()
-    spent = measured(row, target, operations, Clock())
+    meter = Memory() if row.memory else Clock()
+    spent = measured(run, loop, operations, meter)
     loop.close()
     return {"operations": operations, **spent}
 
@@ -144,11 +173,11 @@ def time_row(job):
 def count_row(job):
     """The first stretch is the warm-up; instructions.py reads the others' files."""
     row = registry.rows()[job["row"]]
-    loop, target = target_of(row, job)
-    measured(row, target, job["stretches"][0], Clock())
+    run, loop = prepared(row, job)
+    measured(run, loop, job["stretches"][0], Clock())
     gc.collect()
     for operations in job["stretches"]:
-        measured(row, target, operations, Counter(job["library"]))
+        measured(run, loop, operations, Counter(job["library"]))
     loop.close()
     return {}
 

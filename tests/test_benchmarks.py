@@ -188,6 +188,55 @@ def test_rows_are_selected_by_name_family_group_and_pattern():
 
 
 @needs_load
+def test_memory_and_counts_are_measured_as_what_they_are(tmp_path):
+    out = tmp_path / "out.json"
+    rows = "memory_timer,scale_timers/1000"
+    done = run(
+        *("--rows", rows, "--loops", "asyncio", "--rounds", 1),
+        *("--seconds", 0.02, "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    timer, scale = record["rows"]
+    assert timer["unit"] == "byte"
+    (sample,) = timer["samples"]["asyncio"]
+    assert 100 < sample["bytes"] / sample["operations"] < 1000
+    assert scale["count"] == 1000
+    line = next(line for line in done.stdout.splitlines() if "memory_timer" in line)
+    assert " B " in line
+
+
+TALKS = ["aiohttp_server/100", "websockets_echo/64B/100"]
+
+
+@needs_load
+@pytest.mark.parametrize("row", TALKS)
+def test_a_server_that_does_not_echo_is_talked_to(row, tmp_path):
+    out = tmp_path / "out.json"
+    done = run(
+        *("--rows", row, "--loops", "asyncio", "--rounds", 1),
+        *("--seconds", 0.05, "--json", out),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    if "needs" in done.stderr:
+        missing(done.stderr)
+    assert record["failures"] == []
+    (sample,) = record["rows"][0]["samples"]["asyncio"]
+    assert sample["operations"] >= 100
+    assert sample["latency_us"]["p50"] > 0
+
+
+def test_what_a_row_lacks_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    services = pytest.importorskip("services")
+    monkeypatch.setattr(services, "POSTGRES_PLACES", "/nowhere/*")
+    assert services.lacking("postgres") == ["initdb", "postgres"]
+    assert services.lacking("") == []
+
+
+@needs_load
 def test_load_client_refuses_a_reply_that_differs(comparison):
     """`comparison` has built the client."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -219,8 +268,9 @@ def test_c_sources_compile_without_a_warning(compiler):
     flags = "-std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -fsyntax-only".split()
     sources = sorted(map(str, (BENCHMARKS / "load").glob("*.c")))
     # For what the machine may lack, both ways: with the header and without.
-    if not pathlib.Path("/usr/include/uv.h").exists():
-        sources = [name for name in sources if "libuv" not in name]
+    for header, source in (("uv.h", "libuv"), ("valgrind/callgrind.h", "count.c")):
+        if not pathlib.Path("/usr/include", header).exists():
+            sources = [name for name in sources if source not in name]
     if pathlib.Path("/usr/include/openssl/ssl.h").exists():
         compile_cleanly(compiler, *flags, "-DLOAD_TLS", *sources)
     compile_cleanly(compiler, *flags, *sources)

@@ -60,6 +60,28 @@ allocate(uint64_t count, uint64_t size)
     return memory;
 }
 
+Text
+read_file(const char *path)
+{
+    enum { LARGEST = 1 << 26 };
+    FILE *file = fopen(path, "rb");
+    if (file == NULL || fseek(file, 0, SEEK_END) < 0) {
+        die("%s", path);
+    }
+    long size = ftell(file);
+    if (size <= 0 || size > LARGEST) {
+        errno = 0;
+        die("%s: empty or too large", path);
+    }
+    Text text = {allocate(1, (uint64_t)size), (size_t)size};
+    rewind(file);
+    if (fread(text.data, 1, text.size, file) != text.size) {
+        die("%s", path);
+    }
+    fclose(file);
+    return text;
+}
+
 void
 set_nonblocking(int fd)
 {

@@ -3,7 +3,13 @@
 #define LOAD_COMMON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+typedef struct {
+    char *data;
+    size_t size;
+} Text;
 
 /* Print the message, and errno's text where errno is set; exit with 1. */
 void die(const char *format, ...)
@@ -18,6 +24,9 @@ void raise_descriptor_limit(void);
 
 /* Allocate zeroed memory or die. */
 void *allocate(uint64_t count, uint64_t size);
+
+/* The contents of a file. */
+Text read_file(const char *path);
 
 void set_nonblocking(int fd);
 

@@ -225,6 +225,29 @@ fill_message(Load *load)
     }
 }
 
+/* What is said is what the files hold, or else a message that is echoed. */
+static void
+prepare_messages(Load *load)
+{
+    Options *options = &load->options;
+    Text message = {0};
+    if (options->hello) {
+        load->hello = read_file(options->hello);
+    }
+    if (options->message) {
+        message = read_file(options->message);
+        load->reply = read_file(options->reply);
+        options->size = message.size;
+    }
+    load->reply_size = load->reply.data ? load->reply.size : options->size;
+    load->outbox = allocate(options->depth, options->size);
+    fill_message(load);
+    for (uint32_t i = 0; message.data && i < options->depth; i++) {
+        memcpy(load->outbox + i * message.size, message.data, message.size);
+    }
+    free(message.data);
+}
+
 static const Driver *
 driver_for(const Options *options)
 {
@@ -249,10 +272,9 @@ load_open(Load *load)
     load->driver = driver_for(options);
     load->epoll_fd = epoll_create1(0);
     load->inbox = allocate(1, INBOX_SIZE);
-    load->outbox = allocate(options->depth, options->size);
     load->connections =
         allocate((uint64_t)options->connections, sizeof(Connection));
-    fill_message(load);
+    prepare_messages(load);
     for (int i = 0; i < options->connections; i++) {
         load->driver->open(load, &load->connections[i]);
     }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common.h"
 #include "histogram.h"
 #include "options.h"
 
@@ -45,6 +46,9 @@ struct Load {
     int epoll_fd;
     Connection *connections;
     char *outbox; /* `depth` copies of the message, to leave in one write */
+    Text hello;   /* what opens a connection, or nothing */
+    Text reply;   /* what a reply looks like, or nothing for an echo */
+    size_t reply_size;
     char *inbox;  /* INBOX_SIZE bytes */
     uint64_t now;
     uint64_t deadline; /* of the phase */

@@ -15,6 +15,9 @@ static const struct option TABLE[] = {
     {"udp", required_argument, NULL, 'u'},
     {"tls", no_argument, NULL, 'T'},
     {"connect", no_argument, NULL, 'C'},
+    {"hello", required_argument, NULL, 'h'},
+    {"message", required_argument, NULL, 'M'},
+    {"reply", required_argument, NULL, 'r'},
     {"connections", required_argument, NULL, 'c'},
     {"size", required_argument, NULL, 's'},
     {"depth", required_argument, NULL, 'd'},
@@ -64,6 +67,24 @@ take_load(Options *options, int letter, const char *value)
 }
 
 static void
+take_talk(Options *options, int letter, const char *value)
+{
+    switch (letter) {
+    case 'h':
+        options->hello = value;
+        break;
+    case 'M':
+        options->message = value;
+        break;
+    case 'r':
+        options->reply = value;
+        break;
+    default:
+        take_load(options, letter, value);
+    }
+}
+
+static void
 take(Options *options, int letter, const char *value)
 {
     switch (letter) {
@@ -84,7 +105,7 @@ take(Options *options, int letter, const char *value)
         options->mode = LOAD_CONNECT;
         break;
     default:
-        take_load(options, letter, value);
+        take_talk(options, letter, value);
     }
 }
 
@@ -97,6 +118,10 @@ check(const Options *options)
     }
     if (options->tls && options->mode != LOAD_ECHO) {
         die("--tls goes with echo over a stream only");
+    }
+    if ((options->message == NULL) != (options->reply == NULL)
+        || (options->message != NULL && options->mode != LOAD_ECHO)) {
+        die("--message and --reply go together, over a stream");
     }
     /* A datagram carries the time it was sent. */
     if (options->mode == LOAD_DATAGRAM

@@ -13,6 +13,12 @@ typedef struct {
     int port; /* on 127.0.0.1, unless unix_path is set */
     const char *unix_path;
     bool tls;
+    /* A conversation of its own, each as the name of a file: what opens a
+     * connection, to be answered by headers that end in an empty line; the
+     * message; and a reply, whose length and beginning every reply has. */
+    const char *hello;
+    const char *message;
+    const char *reply;
     int connections;
     size_t size;       /* bytes in a message */
     uint32_t depth;    /* messages in flight on one connection */

@@ -70,6 +70,22 @@ stream_issue(Load *load, Connection *connection)
     stream_flush(load, connection);
 }
 
+/* Of a reply that is no echo the beginning is compared: dates and the like differ
+ * further on. */
+static void
+stream_check_head(const Load *load, const Connection *connection, size_t length)
+{
+    enum { HEAD = 12 };
+    size_t at = connection->read_at;
+    size_t head = load->reply.size < HEAD ? load->reply.size : HEAD;
+    size_t rest = at < head ? head - at : 0;
+    size_t chunk = rest < length ? rest : length;
+    if (memcmp(load->inbox, load->reply.data + at, chunk) != 0) {
+        errno = 0;
+        die("another reply than expected: %.*s", (int)chunk, load->inbox);
+    }
+}
+
 /* The outbox repeats the message, so what arrived is compared piece by piece with
  * the outbox from the same position in the message. */
 static void
@@ -91,7 +107,7 @@ static void
 stream_take_replies(Load *load, Connection *connection, size_t length)
 {
     connection->read_at += length;
-    while (connection->read_at >= load->options.size) {
+    while (connection->read_at >= load->reply_size) {
         if (connection->in_flight == 0) {
             errno = 0;
             die("more came back than was sent");
@@ -99,7 +115,7 @@ stream_take_replies(Load *load, Connection *connection, size_t length)
         load_complete(load, connection->sent_at[connection->oldest]);
         connection->oldest = (connection->oldest + 1) % load->options.depth;
         connection->in_flight--;
-        connection->read_at -= load->options.size;
+        connection->read_at -= load->reply_size;
     }
 }
 
@@ -114,11 +130,35 @@ stream_read(Load *load, Connection *connection)
         errno = length == 0 ? 0 : errno;
         die("the server closed the connection");
     }
-    if (load->checking) {
+    if (load->reply.data) {
+        stream_check_head(load, connection, (size_t)length);
+    }
+    else if (load->checking) {
         stream_check(load, connection, (size_t)length);
     }
     stream_take_replies(load, connection, (size_t)length);
     stream_issue(load, connection);
+}
+
+/* Over the still blocking socket: the answer is read byte by byte, so that nothing
+ * behind its empty line is taken. */
+static void
+stream_greet(Load *load, Connection *connection)
+{
+    static const char END[] = "\r\n\r\n";
+    size_t matched = 0;
+    char byte;
+    if (stream_send(connection, load->hello.data, load->hello.size)
+        != (ssize_t)load->hello.size) {
+        die("send");
+    }
+    while (matched < sizeof(END) - 1) {
+        if (stream_recv(connection, &byte, 1) != 1) {
+            die("no answer to the first words");
+        }
+        bool next = byte == END[matched];
+        matched = next ? matched + 1 : byte == END[0];
+    }
 }
 
 static void
@@ -128,6 +168,9 @@ stream_open(Load *load, Connection *connection)
     connection->sent_at = allocate(load->options.depth, sizeof(uint64_t));
     if (load->options.tls) {
         connection->tls = tls_open(connection->fd);
+    }
+    if (load->hello.data) {
+        stream_greet(load, connection);
     }
     set_nonblocking(connection->fd);
     load_watch(load, connection, EPOLLIN);

@@ -1,0 +1,144 @@
+"""The report of a benchmark run: a table that says what was found, and charts."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from support import missing
+
+REPORT = pathlib.Path(__file__).parent.parent / "benchmarks" / "report.py"
+LATENCY = {"p50": 50.0, "p99": 99.0, "p99.9": 999.0, "max": 1000.0, "mean": 60.0}
+COSTS = {"asyncfast": 4e-6, "asyncio": 9e-6, "uvloop": 6e-6, "c-epoll": 2e-6}
+CHARTS = {"ratios", "ratios-all", "latency", "connections", "sizes", "scale"}
+
+pytestmark = [
+    pytest.mark.guard(100),
+    pytest.mark.nosanitizer,  # its runtime slows the charts' libraries
+]
+
+
+def samples_of(cost, **more):
+    """Three samples around this cost."""
+    return [
+        {"round": turn, "operations": 100, "cpu": share * cost * 100, "wall": 0.1}
+        | more
+        for turn, share in enumerate((0.9, 1.0, 1.1))
+    ]
+
+
+def row(name, costs, count=None, load=None, **more):
+    return {
+        "name": name,
+        "title": name,
+        "group": "network" if load else "tasks",
+        "unit": "message" if load else "operation",
+        "quick": True,
+        "samples": {loop: samples_of(cost, **more) for loop, cost in costs.items()},
+        **({"load": load} if load else {}),
+        **({"count": count} if count else {}),
+    }
+
+
+def served(size, connections):
+    return row(
+        f"echo/{size}B/{connections}",
+        COSTS,
+        load={"size": size, "connections": connections, "depth": 1},
+        latency_us=LATENCY,
+        lost=0,
+        client_busy=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """A small run, in which asyncfast is behind on one row."""
+    loops = {loop: cost for loop, cost in COSTS.items() if loop != "c-epoll"}
+    rows = [row("sleep_zero", loops), row("slow", {**loops, "asyncfast": 12e-6})]
+    rows += [served(64, count) for count in (1, 10, 100)]
+    rows += [served(size, 100) for size in (1024, 10240)]
+    rows += [row(f"tasks/{count}", loops, count) for count in (1000, 10_000, 10**5)]
+    record = {
+        "started": "2026-01-02T03:04:05Z",
+        "python": "CPython 3",
+        "gc": {"enabled": True},
+        "heap": "used",
+        "machine": {"processor": "P", "cores": 2, "system": "S"},
+        "loops": dict.fromkeys(COSTS, "1.0"),
+        "limits": ["c-epoll"],
+        "subject": "asyncfast",
+        "rows": rows,
+        "failures": [{"row": "slow", "loop": "broken", "reason": "it broke"}],
+    }
+    path = tmp_path_factory.mktemp("report") / "result.json"
+    path.write_text(json.dumps(record))
+    return path
+
+
+def report(*arguments):
+    command = [sys.executable, str(REPORT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def text(result):
+    done = report(result, "--out", result.parent / "text", "--no-charts")
+    assert done.returncode == 0, done.stderr
+    return (result.parent / "text" / "report.md").read_text()
+
+
+def cells(text, name):
+    line = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_row_has_its_medians_and_the_ratio_to_the_best_other(text):
+    name, *costs, best, ratio = cells(text, "sleep_zero")
+    assert costs[:3] == ["4.00 us ±5%", "9.00 us ±5%", "6.00 us ±5%"]
+    assert best == "uvloop"
+    assert ratio.startswith("1.50x (1.")
+
+
+def test_a_limit_in_c_is_shown_and_is_nobodys_rival(text):
+    name, *costs, best, ratio = cells(text, "echo/64B/10")
+    assert "2.00 us ±5%" in costs
+    assert best == "uvloop"
+
+
+def test_what_is_not_ahead_is_listed(text):
+    listed = text.split("## Where asyncfast is not ahead")[1].split("##")[0]
+    assert [line for line in listed.splitlines() if "slow" in line] == [
+        "| `slow` | uvloop | 0.50x (0.45-0.55) |"
+    ]
+    assert "sleep_zero" not in listed
+
+
+def test_latencies_circumstances_and_failures_are_told(text):
+    assert "/s 50.0us/99.0us/999us" in text
+    assert "collector on, used heap, 3 to 3 samples" in text
+    assert "slow on broken: it broke" in text
+
+
+def test_charts_are_drawn_as_svg_and_png(result):
+    if importlib.util.find_spec("matplotlib") is None:
+        missing("matplotlib")
+    out = result.parent / "charts"
+    done = report(result, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {path.stem for path in out.glob("*.png")} == CHARTS
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in out.glob("*.png"))
+    pictures = {path.stem: ElementTree.parse(path) for path in out.glob("*.svg")}
+    assert pictures.keys() == CHARTS
+    words = set(pictures["ratios"].getroot().itertext())
+    assert {"sleep_zero", "1.50x  uvloop", "0.50x  uvloop"} <= words
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path):
+    done = report(tmp_path / "none.json")
+    assert done.returncode == 1
+    assert "none.json" in done.stderr
+    assert "Traceback" not in done.stderr
