@@ -6,11 +6,18 @@ system has them, by a thread elsewhere; never for any child but its own.
 """
 
 import os
+import sys
 import threading
 from asyncio import unix_events
 from asyncio.log import logger
+from contextlib import suppress
 
 __all__ = ["ChildMixin"]
+
+# A child that is reaped only when its exit is told keeps its pid so long: no
+# signal goes to the next owner. Before 3.14 there are asyncio's own watchers,
+# of which some would reap it meanwhile.
+_REAPS_LATE = sys.version_info >= (3, 14) and hasattr(os, "waitid")
 
 
 def _wait(pid):
@@ -21,6 +28,15 @@ def _wait(pid):
     except ChildProcessError:
         return None
     return os.waitstatus_to_exitcode(status)
+
+
+def _await_exit(pid):
+    """Wait for a child; what _wait() returned if it has been reaped."""
+    if not _REAPS_LATE:
+        return _wait(pid)
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return None
 
 
 class _Exit:
@@ -103,17 +119,25 @@ class ChildMixin:
     def _reap_child(self, child_exit, pid, transport):
         self._remove_reader(child_exit)
         child_exit.close()
-        # After the callbacks for what the child wrote last.
-        self.call_soon(self._child_exited, pid, transport, _wait(pid))
+        returncode = None if _REAPS_LATE else _wait(pid)
+        self._child_exited(pid, transport, returncode)
 
     def _wait_for_child(self, pid, transport):
-        returncode = _wait(pid)
-        if self.is_closed():
+        returncode = _await_exit(pid)
+        try:
+            self.call_soon_threadsafe(self._child_exited, pid, transport, returncode)
+        except RuntimeError:
+            if _REAPS_LATE:
+                _wait(pid)
             logger.warning("Loop %r that handles pid %r is closed", self, pid)
-            return
-        self.call_soon_threadsafe(self._child_exited, pid, transport, returncode)
 
     def _child_exited(self, pid, transport, returncode):
+        # After the callbacks for what the child wrote last.
+        self.call_soon(self.call_soon, self._publish_exit, pid, transport, returncode)
+
+    def _publish_exit(self, pid, transport, returncode):
+        if _REAPS_LATE:
+            returncode = _wait(pid)
         if returncode is None:
             # Before it sends a signal, Popen looks whether the child lives, and
             # reaps it if not.
@@ -125,4 +149,4 @@ class ChildMixin:
                 pid,
             )
             returncode = 255
-        self.call_soon(transport._process_exited, returncode)
+        transport._process_exited(returncode)
