@@ -69,7 +69,8 @@ def _run_file(path):
     source = _read(path)
     module = _fresh_main()
     module.__file__ = path
-    module.__cached__ = None
+    if sys.version_info < (3, 15):
+        module.__cached__ = None
     module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.path.dirname(os.path.abspath(path))

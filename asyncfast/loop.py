@@ -205,7 +205,8 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
                 self._check_callback(callback, "call_soon_threadsafe")
             handle = events._ThreadSafeHandle(callback, args, self, context)
             if handle._source_traceback:
-                del handle._source_traceback[-1]
+                # Neither the handle's own frame nor this one is of interest.
+                del handle._source_traceback[-2:]
             self._add_callback(handle)
             self._write_to_self()
             return handle

@@ -18,6 +18,11 @@ from typing import Any
 
 __all__ = ["SignalMixin"]
 
+# The name without underscore warns from CPython 3.14 on.
+_iscoroutinefunction = (
+    getattr(coroutines, "_iscoroutinefunction", None) or coroutines.iscoroutinefunction
+)
+
 
 def _do_nothing(signum, frame):
     """Stand in for the default action: the loop calls the real handler."""
@@ -118,7 +123,7 @@ class SignalMixin:
         for an invalid number, RuntimeError for a signal that can't be caught
         or outside the main thread.
         """
-        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+        if coroutines.iscoroutine(callback) or _iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()

@@ -83,7 +83,7 @@ def syntax_loops(module, default):
 CREATE = "create_event_loop"
 NEW = "new_loop"
 
-GROUPS = {
+ALL_GROUPS = {
     "EventLoop": Mixins(
         "test_events",
         ("EventLoopTestsMixin", "SubprocessTestsMixin"),
@@ -123,9 +123,9 @@ for _module in (
     Module("test_unix_events", classes=("TestFunctional", "TestFork")),
     Module("test_waitfor", at_least=10),
 ):
-    GROUPS[_module.module] = _module
+    ALL_GROUPS[_module.module] = _module
 
-GROUPS = {name: group for name, group in GROUPS.items() if PY >= group.since}
+GROUPS = {name: group for name, group in ALL_GROUPS.items() if PY >= group.since}
 
 
 # -- The process of a group --------------------------------------------------------
@@ -209,6 +209,9 @@ def module_classes(group, default):
         if cls.__module__ == module.__name__
         if group.rebind or not names_its_loop(cls)
     ]
+    for cls in found:
+        if getattr(cls, "loop_factory", None) is not None:
+            cls.loop_factory = staticmethod(default.make)
     if group.classes:
         return [cls for cls in found if cls.__name__ in group.classes]
     return found
@@ -298,6 +301,8 @@ def run_tests(order):
 
 
 def main():
+    # A job in the background of a shell ignores Ctrl-C, and what it starts does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
         run_tests(json.loads(sys.argv[1]))

@@ -163,6 +163,10 @@ def counts_items(what, method, busy):
 def test_odd_data(loop, method, what, busy):
     if counts_items(what, method, busy):
         pytest.skip("asyncio ends the connection or hangs")
+    if method == "writelines" and what in {"empty text", "no length"} and PY >= (3, 14):
+        pytest.skip("asyncio leaves out what is false, whatever it is")
+    if method == "writelines" and PY >= (3, 15):
+        pytest.skip("asyncio keeps the pieces before a bad one, and may hang")
     if busy and method == "write" and what in GAPS and PY < (3, 12):
         pytest.skip("asyncio tells of a slice of its bytearray")
     make = DATA[what] if method == "write" else lambda: [b"1", DATA[what]()]
@@ -503,7 +507,10 @@ FACTORIES = {
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("what", FACTORIES)
 @pytest.mark.parametrize("end", ["client", "server"])
-def test_odd_factories(loop, end, what):
+def test_odd_factories(loop, loop_name, end, what):
+    if loop_name == "asyncio" and PY >= (3, 14) and end == "client":
+        pytest.skip("asyncio closes the socket under its transport")
+
     async def main(loop):
         client = server = Echo
         if end == "client":

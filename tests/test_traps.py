@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 import weakref
 from asyncio import base_events, trsock
@@ -158,7 +159,7 @@ async def test_t03_scheduling_methods_may_be_replaced(loop, reports, monkeypatch
         wrap(name)
     await asyncio.sleep(0)
     await asyncio.sleep(0.001)
-    await loop.run_in_executor(None, int)
+    await loop.run_in_executor(None, time.sleep, 0.01)
     loop.call_soon(lambda: 1 / 0)
     await turns(2)
     assert type(reports.take_one()["exception"]) is ZeroDivisionError
