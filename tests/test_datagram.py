@@ -444,7 +444,7 @@ async def test_an_inet6_scope_is_kept(loop):
             await until(lambda: protocol.received)
 
 
-@pytest.mark.parametrize("data", ["text", None, 1, [b"x"], object()], ids=repr)
+@pytest.mark.parametrize("data", ["text", None, 1, [b"x"], {}], ids=repr)
 def test_what_can_not_be_sent(loop, data):
     def scenario(loop):
         transport, _ = loop.run_until_complete(

@@ -41,7 +41,7 @@ def module_names():
     """(what to call it, it) for each public class and function, once."""
     found = {}
     for module in MODULES:
-        for name in {*getattr(module, "__all__", ()), *vars(module)}:
+        for name in sorted({*getattr(module, "__all__", ()), *vars(module)}):
             value = getattr(module, name)
             if is_public(name) and callable(value) and is_ours(value):
                 found[f"{value.__module__}.{name}"] = value
