@@ -349,6 +349,9 @@ def test_write_of_what_is_no_bytes(loop, data):
 
 @pytest.mark.parametrize("lines", [1, ["text"], [b"x", 1], [None], "text"], ids=repr)
 def test_writelines_of_what_is_no_bytes(loop, lines):
+    if lines == [None] and PY >= (3, 14):
+        pytest.skip("asyncio leaves out what is false, whatever it is")
+
     def scenario(loop):
         async def main():
             async with connected(loop) as (transport, protocol, peer):

@@ -184,6 +184,29 @@ async def test_reaped_by_somebody_else(loop, caplog):
     assert "exit status already read" in caplog.text
 
 
+@pytest.mark.parametrize("loop_name", ["asyncfast"], indirect=True)
+@pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "thread"])
+@pytest.mark.skipif(PY < (3, 14), reason="asyncio's watchers know no better")
+async def test_no_signal_goes_to_the_next_owner_of_a_pid(loop, monkeypatch, pidfd):
+    """asyncio saw to it in a release of 3.14."""
+    if not pidfd:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    really_kill = os.kill
+
+    def kill(pid, number):
+        # Raises if there is no such child any more.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        really_kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", kill)
+    process = await spawn(*SLEEP)
+    while process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.sleep(0)
+    assert await process.wait() == -signal.SIGKILL
+
+
 async def test_only_own_children_are_reaped(loop):
     """Others are for whoever started them."""
     other = subprocess.Popen(code("raise SystemExit(5)"))
