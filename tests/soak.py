@@ -10,6 +10,7 @@ a round took too long, or if the loop or Python reported what nobody expected.
 """
 
 import argparse
+import array
 import asyncio
 import contextlib
 import ctypes
@@ -51,7 +52,7 @@ class Sample(NamedTuple):
 
 # How much the end may exceed the time after the warm-up. One object or a few bytes
 # per round would be thousands; what is allowed is the caches of Python and malloc.
-MARGINS = Sample(rss=3 * MIB, blocks=1500, objects=300, descriptors=0, threads=0)
+MARGINS = Sample(rss=3 * MIB, blocks=800, objects=150, descriptors=0, threads=0)
 
 
 def give_back():
@@ -125,7 +126,13 @@ class Soak:
         self.warm_up = max(2, self.laps // 4)
         self.rounds = dict.fromkeys((load.__name__ for load in self.loads), 0)
         self.failures = []
-        self.samples = []
+        # Numbers in a row: what is kept of the samples must not show in them.
+        self.counts = array.array("q")
+
+    @property
+    def samples(self):
+        rows = zip(*[iter(self.counts)] * len(Sample._fields), strict=True)
+        return [Sample(*row) for row in rows]
 
     def fail(self, what):
         if what not in self.failures:
@@ -146,7 +153,7 @@ class Soak:
             await self.rest()
             sample = take_sample()
             if lap >= self.warm_up:
-                self.samples.append(sample)
+                self.counts.extend(sample)
             show_progress(self, lap, sample)
             if len(self.failures) >= MOST_FAILURES:
                 break

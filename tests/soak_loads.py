@@ -380,7 +380,7 @@ async def resets_of_ours(world, rng):
 
 async def servers(world, rng):
     """A server comes, serves and goes."""
-    path = str(world.folder / f"server-{rng.random()}")
+    path = world.unix_path + "-for-a-while"
     if rng.random() < 0.5:
         server = await asyncio.start_unix_server(serve, path)
         reader, writer = await asyncio.open_unix_connection(path)
