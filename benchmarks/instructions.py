@@ -50,7 +50,7 @@ def parse_arguments(arguments):
     add("--loops", default="", help="by comma, as run.py takes them")
     add("--python", default=sys.executable, help="the interpreter to count with")
     add("--check", action="store_true", help="fail when a row has grown by over 5 %%")
-    add("--record", action="store_true", help="keep the counts as the baseline")
+    add("--record", action="store_true", help="make these counts the baseline")
     add("--baseline", type=pathlib.Path, help="another file than the committed one")
     return parser.parse_args(arguments)
 
@@ -196,6 +196,12 @@ def check(baseline, build, found):
     return 1 if grown else 0
 
 
+def kept_rows(path, build):
+    """What a recording of some rows leaves as it is."""
+    baseline = json.loads(path.read_text()) if path.exists() else {}
+    return baseline["rows"] if baseline.get("build") == build else {}
+
+
 def record(path, build, found):
     path.parent.mkdir(exist_ok=True)
     text = json.dumps({"build": build, "rows": found}, indent=1)
@@ -257,7 +263,9 @@ def run_baseline(options, rows):
     )
     path, build = baseline_path(options, subject), build_of(subject)
     if options.record:
-        return record(path, build, count_all(rows, [subject, reference]))
+        found = count_all(rows, [subject, reference])
+        kept = kept_rows(path, build) if options.rows else {}
+        return record(path, build, {**kept, **found})
     if not path.exists():
         print(f"No baseline for this Python, {path.name}: nothing to compare with.")
         return 0
