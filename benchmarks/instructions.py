@@ -88,7 +88,9 @@ def run_counted(row, loop, out):
         env={**environment(), "PYTHONHASHSEED": "0"},
     )
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        lines = done.stderr.strip().splitlines()
+        words = [line for line in lines if not line.startswith("==")]
+        reason = (words or ["no reason given"])[-1]
         raise CountError(f"{row.name} on {loop.name}: {reason}")
 
 
@@ -110,8 +112,20 @@ def count_all(rows, chosen):
         }
         for job in concurrent.futures.as_completed(jobs):
             row, loop = jobs[job]
-            found[row.name][loop.name] = round(job.result(), 1)
+            if (result := result_of(job, loop)) is not None:
+                found[row.name][loop.name] = round(result, 1)
     return found
+
+
+def result_of(job, loop):
+    """The count, or None of a rival that cannot do the row."""
+    try:
+        return job.result()
+    except CountError as error:
+        if loop.name in (SUBJECT, REFERENCE):
+            raise
+        print(error, file=sys.stderr)
+        return None
 
 
 # Comparing
