@@ -183,8 +183,9 @@ def threads_end(request):
 
 @pytest.fixture(autouse=True)
 def _no_loop_left():
-    """No test leaves a running loop or a current loop behind."""
+    """No test leaves a running loop, a current loop or a wake-up descriptor behind."""
     yield
+    signal.set_wakeup_fd(-1)
     assert asyncio._get_running_loop() is None
     if sys.version_info < (3, 14):
         asyncio.set_event_loop(None)

@@ -119,6 +119,7 @@ def test_the_childs_poll_set_is_not_the_parents(loop, loop_name, pair):
     loop.remove_reader(pair[0])
 
 
+@pytest.mark.nosanitizer  # its allocator may be locked by a thread at the fork
 def test_lookups_under_way_stay_the_parents(loop, loop_name):
     """Though the child asks a resolver, too, on the loop that it inherits."""
     if loop_name == "asyncio":
