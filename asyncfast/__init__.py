@@ -14,16 +14,22 @@ import typing as _typing
 from collections.abc import Callable as _Callable
 from collections.abc import Coroutine as _Coroutine
 
+from . import _core
 from ._core import libuv_version
 from ._version import __version__
 from .loop import Loop, new_event_loop
+from .tasks import OWN as _OWN_TASKS
+from .tasks import Future, Task
 
 if _typing.TYPE_CHECKING:
     from .policy import EventLoopPolicy
 
 __all__ = [
+    "Future",
     "Loop",
+    "Task",
     "__version__",
+    "build_info",
     "install",
     "libuv_version",
     "new_event_loop",
@@ -90,6 +96,25 @@ def _run_without_runner(main, loop_factory, debug):
         finally:
             _asyncio.set_event_loop(None)
             loop.close()
+
+
+def build_info() -> dict[str, str]:
+    """What this installation is made of and what it found.
+
+    ``version``: asyncfast's. ``python``: the interpreter's. ``libuv``: that of
+    the library in use. ``poller``: ``epoll`` or ``libuv``, which waits for
+    descriptors. ``tasks``: ``own`` where loops make :class:`Future` and
+    :class:`Task` of the C core, ``stock`` where they make asyncio's, because
+    the structs of this Python's asyncio aren't known or the environment
+    variable ``ASYNCFAST_TASKS=stock`` was set at import.
+    """
+    return {
+        "version": __version__,
+        "python": _sys.version.split()[0],
+        "libuv": libuv_version(),
+        "poller": _core.POLLER,
+        "tasks": "own" if _OWN_TASKS else "stock",
+    }
 
 
 def install() -> None:

@@ -1,14 +1,19 @@
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import _Address, _RetAddress, socket
 from types import TracebackType
-from typing import Any, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
+_T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_Coro: TypeAlias = Generator[Any, None, _T] | Coroutine[Any, Any, _T]
+
+POLLER: Final[str]
 
 def libuv_version() -> str: ...
 
@@ -38,6 +43,15 @@ class SockOperation(Coroutine[Any, Any, Any]):
     ) -> Any: ...
     def close(self) -> None: ...
     def __del__(self) -> None: ...
+
+class Future(asyncio.Future[_T]):
+    def set_result(self, result: _T, /) -> None: ...
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int: ...
+
+@disjoint_base
+class Task(asyncio.Task[_T], Future[_T]):
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int: ...
+    def get_name(self) -> str: ...
 
 @disjoint_base
 class Transport(asyncio.Transport):
@@ -109,6 +123,20 @@ class Loop:
     def is_closed(self) -> bool: ...
     def get_debug(self) -> bool: ...
     def create_future(self) -> asyncio.Future[Any]: ...
+    if sys.version_info >= (3, 14):
+        def create_task(self, coro: _Coro[_T], **kwargs: Any) -> asyncio.Task[_T]: ...
+    elif sys.version_info >= (3, 11):
+        def create_task(
+            self,
+            coro: _Coro[_T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self, coro: _Coro[_T], *, name: str | None = None
+        ) -> asyncio.Task[_T]: ...
     def add_reader(
         self,
         fd: FileDescriptorLike,

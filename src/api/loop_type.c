@@ -7,6 +7,7 @@
 #include "api/loop_type.h"
 
 #include "core/handle.h"
+#include "core/task.h"
 #include "core/threadsafe.h"
 #include "io/datagram.h"
 #include "io/dns.h"
@@ -34,6 +35,8 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->module);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->thread_id);
+    Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->current_task);
     int err = ring_traverse(&loop->ready, visit, arg);
     if (err == 0) {
         err = af_timers_traverse(&loop->timers, visit, arg);
@@ -58,6 +61,8 @@ loop_clear(PyObject *self)
     loop_shut(loop);
     af_io_clear(loop);
     Py_CLEAR(loop->current_handle);
+    Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->current_task);
     return 0;
 }
 
@@ -89,18 +94,33 @@ type_overrides(AfState *state, PyTypeObject *type, PyObject *name)
     return differs;
 }
 
+/* The methods that C looks up only where somebody replaced them. */
+static bool *
+loop_custom(AfLoop *loop, int index, PyObject **name)
+{
+    AfState *state = loop->state;
+    PyObject *names[] = {state->str_time, state->str_create_future,
+                         state->str_call_soon};
+    bool *flags[] = {&loop->custom_time, &loop->custom_future,
+                     &loop->custom_call_soon};
+    *name = names[index];
+    return flags[index];
+}
+
+enum { CUSTOM_COUNT = 3 };
+
 static int
 loop_note_overrides(AfLoop *loop, PyTypeObject *type)
 {
-    AfState *state = loop->state;
-    int time = type_overrides(state, type, state->str_time);
-    int future =
-        time < 0 ? -1 : type_overrides(state, type, state->str_create_future);
-    if (future < 0) {
-        return -1;
+    for (int i = 0; i < CUSTOM_COUNT; i++) {
+        PyObject *name;
+        bool *custom = loop_custom(loop, i, &name);
+        int overrides = type_overrides(loop->state, type, name);
+        if (overrides < 0) {
+            return -1;
+        }
+        *custom = overrides;
     }
-    loop->custom_time = time;
-    loop->custom_future = future;
     return 0;
 }
 
@@ -127,8 +147,7 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return (PyObject *)loop;
 }
 
-/* Some programs replace methods of one loop: C must see the two that it would
- * otherwise not look up. */
+/* Some programs replace methods of one loop. */
 static int
 loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
@@ -136,17 +155,15 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     if (PyObject_GenericSetAttr(self, name, value) < 0) {
         return -1;
     }
-    bool is_time = PyUnicode_Compare(name, loop->state->str_time) == 0;
-    if (!is_time
-        && PyUnicode_Compare(name, loop->state->str_create_future) != 0) {
-        return 0;
+    for (int i = 0; i < CUSTOM_COUNT; i++) {
+        PyObject *replaced;
+        bool *custom = loop_custom(loop, i, &replaced);
+        if (PyUnicode_Compare(name, replaced) == 0) {
+            *custom = true;
+            return value == NULL ? loop_note_overrides(loop, Py_TYPE(self)) : 0;
+        }
     }
-    bool *custom = is_time ? &loop->custom_time : &loop->custom_future;
-    if (value != NULL) {
-        *custom = true;
-        return 0;
-    }
-    return loop_note_overrides(loop, Py_TYPE(self));
+    return 0;
 }
 
 static PyObject *
@@ -251,6 +268,7 @@ static PyGetSetDef loop_getset[] = {
 
 static PyMemberDef loop_members[] = {
     {"_current_handle", T_OBJECT, offsetof(AfLoop, current_handle), 0, NULL},
+    {"_task_factory", T_OBJECT, offsetof(AfLoop, task_factory), 0, NULL},
     {"_thread_id", T_OBJECT, offsetof(AfLoop, thread_id), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -287,7 +305,15 @@ PyDoc_STRVAR(is_closed_doc, "is_closed($self, /)\n--\n\n"
 PyDoc_STRVAR(get_debug_doc, "get_debug($self, /)\n--\n\n"
                             "True in debug mode.");
 PyDoc_STRVAR(create_future_doc, "create_future($self, /)\n--\n\n"
-                                "A new asyncio.Future attached to this loop.");
+                                "A new asyncio.Future attached to this loop: "
+                                "an asyncfast.Future.");
+PyDoc_STRVAR(
+    create_task_doc,
+    "create_task($self, coro, " AF_CREATE_TASK_KEYWORDS ")\n--\n\n"
+    "Schedule a coroutine and return its task: an asyncio.Task, in "
+    "fact an\nasyncfast.Task, or what the task factory makes where one "
+    "is set.\n\nKeywords are those of this Python's asyncio. Raises "
+    "RuntimeError if the loop is\nclosed.");
 PyDoc_STRVAR(add_reader_doc,
              "add_reader($self, fd, callback, /, *args)\n--\n\n"
              "Call callback(*args) whenever fd, an int or an object with "
@@ -345,6 +371,7 @@ static PyMethodDef loop_methods[] = {
     {"get_debug", af_loop_get_debug, METH_NOARGS, get_debug_doc},
     {"create_future", af_loop_create_future_method, METH_NOARGS,
      create_future_doc},
+    {"create_task", FAST(af_task_create_method), KEYWORDS, create_task_doc},
     {"add_reader", FAST(af_watch_add_reader), METH_FASTCALL, add_reader_doc},
     {"remove_reader", af_watch_remove_reader, METH_O, remove_reader_doc},
     {"add_writer", FAST(af_watch_add_writer), METH_FASTCALL, add_writer_doc},

@@ -1,6 +1,8 @@
 /* module.c -- asyncfast._core: the order in which the rooms are set up. */
 #include "api/loop_type.h"
 #include "core/handle.h"
+#include "core/layout.h"
+#include "core/task.h"
 #include "io/datagram.h"
 #include "io/dns.h"
 #include "io/server.h"
@@ -17,7 +19,8 @@ module_publish(PyObject *module, AfState *state)
     PyTypeObject *types[] = {
         state->Handle_type,          state->TimerHandle_type,
         state->SockOperation_type,   state->Transport_type,
-        state->StreamTransport_type, state->DatagramTransport_type};
+        state->StreamTransport_type, state->DatagramTransport_type,
+        state->Future_type,          state->Task_type};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;
@@ -31,14 +34,17 @@ module_exec(PyObject *module)
 {
     AfState *state = PyModule_GetState(module);
     if (af_state_init(state) < 0 || af_handle_init_type(module) < 0
-        || af_timers_init_type(module) < 0 || af_watch_init_type(module) < 0
+        || af_timers_init_type(module) < 0 || af_future_init_type(module) < 0
+        || af_task_init_type(module) < 0 || af_watch_init_type(module) < 0
         || af_sock_init_type(module) < 0 || af_transport_init_type(module) < 0
         || af_stream_init_type(module) < 0 || af_datagram_init_type(module) < 0
         || af_server_init_type(module) < 0 || af_dns_init_type(module) < 0
         || af_loop_init_type(module) < 0) {
         return -1;
     }
-    return module_publish(module, state);
+    return PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0
+               ? -1
+               : module_publish(module, state);
 }
 
 static int
@@ -53,6 +59,7 @@ module_clear(PyObject *module)
 {
     AfState *state = PyModule_GetState(module);
     if (state != NULL) {
+        af_task_forget_all(state);
         af_state_clear(state);
     }
     return 0;
@@ -86,7 +93,10 @@ PyDoc_STRVAR(libuv_version_doc,
 
 static PyMethodDef module_methods[] = {
     {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
+    {"_adopt_tasks", af_layout_adopt, METH_VARARGS, NULL},
     {"_after_fork_in_child", module_after_fork_in_child, METH_NOARGS, NULL},
+    {"_forget_task", af_task_forget, METH_O, NULL},
+    {"_tasks", af_task_list, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

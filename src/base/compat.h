@@ -50,6 +50,30 @@
 #define AF_SENDS_EMPTY_DATAGRAMS (PY_VERSION_HEX >= 0x030d0000)
 #define AF_DATAGRAM_OVERHEAD (PY_VERSION_HEX >= 0x030d0000 ? 8 : 0)
 
+/* How _asyncio lays its Future and Task out: named after the CPython 3 that
+ * brought the layout. A later one is read as the newest, but not used. */
+#if PY_VERSION_HEX < 0x030b0000
+#define AF_TASK_LAYOUT 10
+#elif PY_VERSION_HEX < 0x030d0000
+#define AF_TASK_LAYOUT 11
+#else
+#define AF_TASK_LAYOUT 13
+#endif
+#define AF_TASK_LAYOUT_KNOWN (PY_VERSION_HEX < 0x030e0000)
+
+/* create_task(context=) came with 3.11. */
+#define AF_TASK_CONTEXT (PY_VERSION_HEX >= 0x030b0000)
+#if PY_VERSION_HEX < 0x030b0000
+#define AF_CREATE_TASK_KEYWORDS "*, name=None"
+#elif PY_VERSION_HEX < 0x030e0000
+#define AF_CREATE_TASK_KEYWORDS "*, name=None, context=None"
+#else
+#define AF_CREATE_TASK_KEYWORDS "**kwargs"
+#endif
+
+/* Where an object's dict and weak references are not fields of it. */
+#define AF_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
+
 /* recvmmsg and sendmmsg: many datagrams in one system call. */
 #if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
 #define AF_HAVE_MMSG 1

@@ -101,6 +101,7 @@ int af_poll_traverse(AfPoll *poll, visitproc visit, void *arg);
 
 enum { AF_MAX_EVENTS = 512 };
 
+const char *af_backend_name(void);
 /* NULL with an exception. */
 AfBackend *af_backend_open(void);
 void af_backend_close(AfBackend *backend);

@@ -52,6 +52,12 @@ backend_make(AfBackend *backend)
     return code;
 }
 
+const char *
+af_backend_name(void)
+{
+    return "epoll";
+}
+
 AfBackend *
 af_backend_open(void)
 {

@@ -106,6 +106,12 @@ backend_start(AfBackend *backend)
     return uv_timer_init(&backend->uv, &backend->timer);
 }
 
+const char *
+af_backend_name(void)
+{
+    return "libuv";
+}
+
 AfBackend *
 af_backend_open(void)
 {

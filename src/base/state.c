@@ -1,6 +1,8 @@
 /* state.c -- creation, traversal and clearing of the module state. */
 #include "base/state.h"
 
+#include <string.h>
+
 static int
 state_intern(PyObject **slot, const char *name)
 {
@@ -8,15 +10,32 @@ state_intern(PyObject **slot, const char *name)
     return *slot == NULL ? -1 : 0;
 }
 
-static int
-state_import(PyObject **slot, const char *module_name, const char *attribute)
+/* `attributes` is a path like "Future.cancel". Steals `object`. */
+static PyObject *
+state_resolve(PyObject *object, const char *attributes)
 {
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL) {
-        return -1;
+    while (object != NULL) {
+        const char *dot = strchr(attributes, '.');
+        size_t length =
+            dot == NULL ? strlen(attributes) : (size_t)(dot - attributes);
+        PyObject *name =
+            PyUnicode_FromStringAndSize(attributes, (Py_ssize_t)length);
+        PyObject *found = name == NULL ? NULL : PyObject_GetAttr(object, name);
+        Py_XDECREF(name);
+        Py_DECREF(object);
+        object = found;
+        if (dot == NULL) {
+            break;
+        }
+        attributes = dot + 1;
     }
-    *slot = PyObject_GetAttrString(module, attribute);
-    Py_DECREF(module);
+    return object;
+}
+
+static int
+state_import(PyObject **slot, const char *module_name, const char *attributes)
+{
+    *slot = state_resolve(PyImport_ImportModule(module_name), attributes);
     return *slot == NULL ? -1 : 0;
 }
 
@@ -38,8 +57,9 @@ af_state_init(AfState *state)
     state->empty_tuple = PyTuple_New(0);
     state->kwnames_loop = PyTuple_Pack(1, state->str_loop);
     state->kwnames_fileno = PyTuple_Pack(1, state->str_fileno);
+    state->kwnames_context = PyTuple_Pack(1, state->str_context);
     if (state->empty_tuple == NULL || state->kwnames_loop == NULL
-        || state->kwnames_fileno == NULL) {
+        || state->kwnames_fileno == NULL || state->kwnames_context == NULL) {
         return -1;
     }
     return 0;
@@ -57,23 +77,18 @@ af_state_traverse(AfState *state, visitproc visit, void *arg)
     Py_VISIT(state->empty_tuple);
     Py_VISIT(state->kwnames_loop);
     Py_VISIT(state->kwnames_fileno);
+    Py_VISIT(state->kwnames_context);
+    Py_VISIT(state->StepWrapper);
     return 0;
-}
-
-static void
-freelist_clear(AfFreelist *list)
-{
-    list->closed = true;
-    while (list->count > 0) {
-        PyObject_GC_Del(list->items[--list->count]);
-    }
 }
 
 void
 af_state_clear(AfState *state)
 {
-    freelist_clear(&state->handles);
-    freelist_clear(&state->timers);
+    af_freelist_close(&state->handles);
+    af_freelist_close(&state->timers);
+    af_freelist_close(&state->futures);
+    af_freelist_close(&state->tasks);
 #define CLEAR(name) Py_CLEAR(state->name##_type);
     AF_STATE_TYPES(CLEAR)
 #undef CLEAR
@@ -86,13 +101,27 @@ af_state_clear(AfState *state)
     Py_CLEAR(state->empty_tuple);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_fileno);
+    Py_CLEAR(state->kwnames_context);
+    Py_CLEAR(state->StepWrapper);
+}
+
+AfState *
+af_state_of(PyObject *self)
+{
+    PyObject *module = ((PyHeapTypeObject *)Py_TYPE(self))->ht_module;
+    if (module == NULL || PyModule_GetDef(module) != &af_module_def) {
+        module = PyType_GetModuleByDef(Py_TYPE(self), &af_module_def);
+    }
+    return PyModule_GetState(module);
 }
 
 AfState *
 af_state_of_dying(PyObject *self)
 {
     PyObject *module = ((PyHeapTypeObject *)Py_TYPE(self))->ht_module;
-    return module == NULL ? NULL : PyModule_GetState(module);
+    return module == NULL || PyModule_GetDef(module) != &af_module_def
+               ? NULL
+               : PyModule_GetState(module);
 }
 
 int

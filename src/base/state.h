@@ -6,7 +6,7 @@
 #ifndef AF_BASE_STATE_H
 #define AF_BASE_STATE_H
 
-#include "base/compat.h"
+#include "base/freelist.h"
 
 /* Types of this extension, filled by each room's af_<noun>_init_type. */
 #define AF_STATE_TYPES(X) \
@@ -19,7 +19,9 @@
     X(StreamTransport)    \
     X(DatagramTransport)  \
     X(Listener)           \
-    X(Resolver)
+    X(Resolver)           \
+    X(Future)             \
+    X(Task)
 
 /* Interned strings: state->str_<name>. */
 #define AF_STATE_NAMES(X)       \
@@ -27,24 +29,29 @@
     X(_asyncio_future_blocking) \
     X(_attach)                  \
     X(_call_connection_lost)    \
+    X(_callbacks)               \
     X(_cancelled)               \
     X(_check_callback)          \
     X(_check_thread)            \
     X(_detach)                  \
     X(_extra)                   \
     X(_log_transport_error)     \
+    X(_loop)                    \
+    X(_make_cancelled_error)    \
     X(_accept_failed)           \
     X(_report_callback_error)   \
     X(_report_accepting)        \
     X(_run)                     \
     X(_run_debug)               \
     X(accept)                   \
+    X(add_done_callback)        \
     X(buffer_updated)           \
     X(call_at)                  \
     X(call_exception_handler)   \
     X(call_soon)                \
     X(call_soon_threadsafe)     \
     X(callback)                 \
+    X(cancel)                   \
     X(close)                    \
     X(connect)                  \
     X(connection_lost)          \
@@ -62,12 +69,14 @@
     X(family)                   \
     X(fileno)                   \
     X(get_buffer)               \
+    X(get_loop)                 \
     X(getpeername)              \
     X(getsockname)              \
     X(gettimeout)               \
     X(is_closing)               \
     X(loop)                     \
     X(message)                  \
+    X(name)                     \
     X(pause_writing)            \
     X(peername)                 \
     X(proto)                    \
@@ -75,6 +84,8 @@
     X(recv_into)                \
     X(recvfrom)                 \
     X(recvfrom_into)            \
+    X(remove_done_callback)     \
+    X(result)                   \
     X(resume_writing)           \
     X(send)                     \
     X(sendto)                   \
@@ -90,33 +101,33 @@
     X(type)                     \
     X(warning)
 
-/* Objects of the standard library: X(field, module, attribute). */
-#define AF_STATE_IMPORTS(X)                                         \
-    X(AsyncioHandle, "asyncio.events", "Handle")                    \
-    X(AsyncioTimerHandle, "asyncio.events", "TimerHandle")          \
-    X(AsyncioFuture, "asyncio.futures", "Future")                   \
-    X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol")    \
-    X(CancelledError, "asyncio.exceptions", "CancelledError")       \
-    X(AsyncioDatagram, "asyncio.transports", "DatagramTransport")   \
-    X(Socket, "socket", "socket")                                   \
-    X(SendfileMode, "asyncio.constants", "_SendfileMode")           \
-    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")  \
-    X(TransportSocket, "asyncio.trsock", "TransportSocket")         \
-    X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket") \
-    X(extract_stack, "asyncio.format_helpers", "extract_stack")     \
-    X(gaierror, "socket", "gaierror")                               \
-    X(logger, "asyncio.log", "logger")                              \
+/* Objects of the standard library: X(field, module, attributes). */
+#define AF_STATE_IMPORTS(X)                                                 \
+    X(current_tasks, "asyncio.tasks", "_current_tasks")                     \
+    X(base_create_task, "asyncio.base_events", "BaseEventLoop.create_task") \
+    X(base_cancel, "asyncio.futures", "Future.cancel")                      \
+    X(base_set_exception, "asyncio.futures", "Future.set_exception")        \
+    X(base_set_result, "asyncio.futures", "Future.set_result")              \
+    X(base_callbacks, "asyncio.futures", "Future._callbacks")               \
+    X(base_remove_done_callback, "asyncio.futures",                         \
+      "Future.remove_done_callback")                                        \
+    X(AsyncioHandle, "asyncio.events", "Handle")                            \
+    X(AsyncioTimerHandle, "asyncio.events", "TimerHandle")                  \
+    X(AsyncioFuture, "asyncio.futures", "Future")                           \
+    X(AsyncioTask, "asyncio.tasks", "Task")                                 \
+    X(InvalidStateError, "asyncio.exceptions", "InvalidStateError")         \
+    X(BufferedProtocol, "asyncio.protocols", "BufferedProtocol")            \
+    X(CancelledError, "asyncio.exceptions", "CancelledError")               \
+    X(AsyncioDatagram, "asyncio.transports", "DatagramTransport")           \
+    X(Socket, "socket", "socket")                                           \
+    X(SendfileMode, "asyncio.constants", "_SendfileMode")                   \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin")          \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket")                 \
+    X(check_ssl_socket, "asyncio.base_events", "_check_ssl_socket")         \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack")             \
+    X(gaierror, "socket", "gaierror")                                       \
+    X(logger, "asyncio.log", "logger")                                      \
     X(set_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")
-
-/* Idle objects kept for reuse, so that scheduling a call costs no malloc. */
-enum { AF_FREELIST_MAX = 1024 };
-
-typedef struct {
-    PyObject *items
-        [AF_FREELIST_MAX]; /* owned memory: dead objects, which hold no reference */
-    int count;
-    bool closed; /* the module is going: nothing may be kept any more */
-} AfFreelist;
 
 typedef struct AfState {
 #define FIELD(name) PyTypeObject *name##_type; /* owned */
@@ -128,17 +139,30 @@ typedef struct AfState {
 #define FIELD(name, module, attribute) PyObject *name; /* owned */
     AF_STATE_IMPORTS(FIELD)
 #undef FIELD
-    PyObject *empty_tuple;    /* owned */
-    PyObject *kwnames_loop;   /* owned; ("loop",) */
-    PyObject *kwnames_fileno; /* owned; ("fileno",) */
+    PyObject *empty_tuple;     /* owned */
+    PyObject *kwnames_loop;    /* owned; ("loop",) */
+    PyObject *kwnames_fileno;  /* owned; ("fileno",) */
+    PyObject *kwnames_context; /* owned; ("context",) */
+    PyTypeObject *StepWrapper; /* owned; the private callable by which a stock
+                                  Task schedules its step */
+    PyMethodDef *stock_wakeup; /* borrowed: static in _asyncio */
+    bool own_tasks;      /* loops make our Task and Future; see core/task.c */
+    uint64_t task_count; /* the number in the last automatic name */
+    struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */
     struct AfLoop
         *first_loop; /* borrowed: a loop unlinks itself when it dies */
     AfFreelist handles;
     AfFreelist timers;
+    AfFreelist futures;
+    AfFreelist tasks;
 } AfState;
 
 /* The module's definition, to look it up from a type. */
 extern struct PyModuleDef af_module_def;
+
+/* The state of the module whose type `self` is an instance of, directly or
+ * through a subclass. */
+AfState *af_state_of(PyObject *self);
 
 /* The state of the module that made the final type of `self`, which is being
  * destroyed; NULL, without an exception, if the collector took the module

@@ -8,23 +8,12 @@
 
 #include "base/args.h"
 #include "base/error.h"
+#include "core/step.h"
 
 static AfState *
 handle_state(PyObject *self)
 {
     return PyType_GetModuleState(Py_TYPE(self));
-}
-
-PyObject *
-af_handle_alloc(PyTypeObject *type, AfFreelist *freelist)
-{
-    if (freelist->count == 0) {
-        return type->tp_alloc(type, 0);
-    }
-    PyObject *self = freelist->items[--freelist->count];
-    PyObject_Init(self, type);
-    PyObject_GC_Track(self);
-    return self;
 }
 
 int
@@ -56,20 +45,6 @@ af_handle_clear(PyObject *self)
     return 0;
 }
 
-void
-af_handle_free(PyObject *self, AfFreelist *freelist)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    if (freelist != NULL && freelist->count < AF_FREELIST_MAX
-        && !freelist->closed) {
-        freelist->items[freelist->count++] = self;
-    }
-    else {
-        type->tp_free(self);
-    }
-    Py_DECREF(type);
-}
-
 static void
 handle_dealloc(PyObject *self)
 {
@@ -77,7 +52,7 @@ handle_dealloc(PyObject *self)
     PyObject_ClearWeakRefs(self);
     af_handle_clear(self);
     AfState *state = af_state_of_dying(self);
-    af_handle_free(self, state == NULL ? NULL : &state->handles);
+    af_freelist_free(state == NULL ? NULL : &state->handles, self);
 }
 
 static PyObject *
@@ -127,7 +102,7 @@ af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
               PyObject *context)
 {
     AfState *state = loop->state;
-    PyObject *handle = af_handle_alloc(state->Handle_type, &state->handles);
+    PyObject *handle = af_freelist_alloc(&state->handles, state->Handle_type);
     if (handle == NULL) {
         Py_DECREF(args);
         return NULL;
@@ -178,18 +153,36 @@ handle_delegate(AfLoop *loop, PyObject *method, PyObject *handle)
 }
 
 static int
+handle_report_exception(AfLoop *loop, PyObject *handle, PyObject *exc)
+{
+    PyObject *result = PyObject_CallMethodObjArgs(
+        (PyObject *)loop, loop->state->str__report_callback_error, handle, exc,
+        NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
 handle_report(AfLoop *loop, PyObject *handle)
 {
     if (af_error_leaves_loop()) {
         return -1;
     }
     PyObject *exc = af_take_exception();
-    PyObject *result = PyObject_CallMethodObjArgs(
-        (PyObject *)loop, loop->state->str__report_callback_error, handle, exc,
-        NULL);
+    int err = handle_report_exception(loop, handle, exc);
     Py_DECREF(exc);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return err;
+}
+
+int
+af_handle_report_callback(AfLoop *loop, PyObject *callback, PyObject *context,
+                          PyObject *exc)
+{
+    PyObject *args = Py_NewRef(loop->state->empty_tuple);
+    PyObject *handle = af_handle_new(loop, callback, args, context);
+    int err = handle == NULL ? -1 : handle_report_exception(loop, handle, exc);
+    Py_XDECREF(handle);
+    return err;
 }
 
 static PyObject *
@@ -313,6 +306,19 @@ af_handle_check(AfLoop *loop, PyObject *callback, PyObject *method,
 static const AfParams call_soon_params = {
     "call_soon", 1, 1, {"callback", NULL}};
 
+/* What a Task schedules needs no handle: nobody keeps it. 1 if it was that, 0
+ * if it's anything else, -1 with an exception. */
+static int
+call_soon_task(AfLoop *loop, PyObject *callback, PyObject *const *args,
+               Py_ssize_t nargs)
+{
+    bool maybe = !PyFunction_Check(callback) && !PyMethod_Check(callback)
+                 && nargs <= 1 && loop->state->own_tasks;
+    return maybe && af_loop_is_plain(loop->state, (PyObject *)loop)
+               ? af_step_push(loop, callback, args, nargs)
+               : 0;
+}
+
 PyObject *
 af_handle_call_soon_method(PyObject *self, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
@@ -325,6 +331,10 @@ af_handle_call_soon_method(PyObject *self, PyObject *const *args,
         || af_handle_check(loop, callback, loop->state->str_call_soon, false)
                < 0) {
         return NULL;
+    }
+    int pushed = call_soon_task(loop, callback, args + used, nargs - used);
+    if (pushed != 0) {
+        return pushed < 0 ? NULL : Py_NewRef(Py_None);
     }
     PyObject *packed = af_handle_pack(loop->state, args + used, nargs - used);
     return packed == NULL

@@ -35,13 +35,6 @@ typedef struct AfTimer {
 int af_handle_fill(AfLoop *loop, AfHandle *handle, PyObject *callback,
                    PyObject *args, PyObject *context);
 
-/* A blank object of one of the handle types, from the freelist if it has one;
- * NULL with MemoryError. */
-PyObject *af_handle_alloc(PyTypeObject *type, AfFreelist *freelist);
-
-/* Free the memory or keep it on the freelist, if there is one. */
-void af_handle_free(PyObject *self, AfFreelist *freelist);
-
 int af_handle_traverse(PyObject *self, visitproc visit, void *arg);
 int af_handle_clear(PyObject *self);
 
@@ -61,6 +54,11 @@ PyObject *af_handle_call_soon(AfLoop *loop, PyObject *callback, PyObject *args,
 /* Same with one argument, for a caller that needs no handle. 0 or -1. */
 int af_handle_schedule(AfLoop *loop, PyObject *callback, PyObject *arg,
                        PyObject *context);
+
+/* Hand `exc` to the exception handler as the failure of `callback`, for what
+ * ran without a handle. 0, or -1 with an exception that leaves the loop. */
+int af_handle_report_callback(AfLoop *loop, PyObject *callback,
+                              PyObject *context, PyObject *exc);
 
 /* The ready entry of a Handle. */
 int af_handle_run(AfLoop *loop, PyObject *item);

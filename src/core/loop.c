@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "core/step.h"
 
 int
 af_loop_check_closed(AfLoop *loop)
@@ -41,14 +42,6 @@ af_loop_now(AfLoop *loop, double *now)
 }
 
 PyObject *
-af_loop_create_future_method(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    AfState *state = ((AfLoop *)self)->state;
-    return PyObject_Vectorcall(state->AsyncioFuture, &self, 0,
-                               state->kwnames_loop);
-}
-
-PyObject *
 af_loop_create_future(AfLoop *loop)
 {
     if (loop->custom_future) {
@@ -71,6 +64,15 @@ future_is_done(AfState *state, PyObject *future)
     return truth;
 }
 
+/* A pending future whose set_result nobody overrides. */
+static bool
+future_is_ours(const AfState *state, PyObject *future)
+{
+    return state->own_tasks && Py_IS_TYPE(future, state->Future_type)
+           && ((AfFuture *)future)->state == AF_PENDING
+           && ((AfFuture *)future)->loop != NULL;
+}
+
 static int
 future_settle(AfState *state, PyObject *future, PyObject *method,
               PyObject *value)
@@ -87,7 +89,9 @@ future_settle(AfState *state, PyObject *future, PyObject *method,
 int
 af_future_set_result(AfState *state, PyObject *future, PyObject *result)
 {
-    return future_settle(state, future, state->str_set_result, result);
+    return future_is_ours(state, future)
+               ? af_future_finish(state, (AfFuture *)future, result)
+               : future_settle(state, future, state->str_set_result, result);
 }
 
 int
@@ -185,6 +189,9 @@ loop_poll(AfLoop *loop)
     if (loop_timeout(loop, &timeout) < 0) {
         return -1;
     }
+    if (timeout != 0) {
+        af_step_leave(loop);
+    }
     return af_poll_wait(&loop->poll, timeout);
 }
 
@@ -196,6 +203,10 @@ loop_run_batch(AfLoop *loop)
     size_t count = loop->ready.count;
     for (; count > 0 && loop->ready.count > 0; count--) {
         AfEntry entry = af_ring_pop(&loop->ready);
+        if (entry.run != (void *)af_step_run
+            && entry.run != (void *)af_step_wake) {
+            af_step_leave(loop);
+        }
         if (((AfRun)entry.run)(loop, entry.item) < 0) {
             return -1;
         }
@@ -226,22 +237,23 @@ PyObject *
 af_loop_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
+    int err;
     do {
-        if (af_loop_check_closed(loop) < 0 || af_loop_turn(loop) < 0) {
-            return NULL;
-        }
-    } while (!loop->stopping);
-    Py_RETURN_NONE;
+        err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
+    } while (err == 0 && !loop->stopping);
+    af_step_leave(loop);
+    return err < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *
 af_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
-    if (af_loop_check_closed(loop) < 0 || af_loop_turn(loop) < 0) {
-        return NULL;
+    int err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
+    if (!loop->stepping) {
+        af_step_leave(loop);
     }
-    Py_RETURN_NONE;
+    return err < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *

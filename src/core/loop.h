@@ -26,14 +26,30 @@ struct AfLoop {
     struct AfIo *io;  /* owned memory; NULL until a descriptor is used */
     PyObject *current_handle; /* owned; what runs, in debug mode only */
     PyObject *thread_id;      /* owned; None while the loop doesn't run */
+    PyObject *task_factory;   /* owned; NULL or None for our own Task */
+    PyObject *current_task;   /* owned; what asyncio's dict has for the loop */
     AfLoop *next_loop;        /* borrowed: a loop unlinks itself when it dies */
     AfLoop *previous_loop;    /* borrowed: likewise */
     bool closed;
     bool stopping;
     bool debug;
-    bool custom_time;   /* `time` is overridden by a subclass or instance */
-    bool custom_future; /* `create_future` likewise */
+    bool custom_time;      /* `time` is overridden by a subclass or instance */
+    bool custom_future;    /* `create_future` likewise */
+    bool custom_call_soon; /* `call_soon` likewise */
+    bool stepping;         /* a step of a task is under way */
 };
+
+/* True for a loop of ours on which scheduling a callback is seen by nobody: no
+ * debug mode, no `call_soon` of the user's, and not closed. */
+static inline bool
+af_loop_is_plain(const AfState *state, PyObject *loop)
+{
+    if (!PyObject_TypeCheck(loop, state->Loop_type)) {
+        return false;
+    }
+    const AfLoop *own = (const AfLoop *)loop;
+    return !own->debug && !own->custom_call_soon && !own->closed;
+}
 
 /* Schedule `run(loop, item)`. Steals `item`, also on failure.
  * 0, or -1 with MemoryError. */

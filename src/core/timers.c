@@ -223,7 +223,7 @@ timer_dealloc(PyObject *self)
     PyObject_ClearWeakRefs(self);
     timer_clear(self);
     AfState *state = af_state_of_dying(self);
-    af_handle_free(self, state == NULL ? NULL : &state->timers);
+    af_freelist_free(state == NULL ? NULL : &state->timers, self);
 }
 
 static PyObject *
@@ -243,7 +243,7 @@ timer_new(AfLoop *loop, PyObject *when, double seconds, PyObject *callback,
           PyObject *args, PyObject *context)
 {
     AfState *state = loop->state;
-    PyObject *self = af_handle_alloc(state->TimerHandle_type, &state->timers);
+    PyObject *self = af_freelist_alloc(&state->timers, state->TimerHandle_type);
     if (self == NULL) {
         Py_DECREF(args);
         return NULL;

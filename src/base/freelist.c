@@ -1,0 +1,38 @@
+/* freelist.c -- dead objects kept for reuse. */
+#include "base/freelist.h"
+
+PyObject *
+af_freelist_alloc(AfFreelist *list, PyTypeObject *type)
+{
+    if (list->count == 0) {
+        return type->tp_alloc(type, 0);
+    }
+    PyObject *self = list->items[--list->count];
+    PyObject_Init(self, type);
+    PyObject_GC_Track(self);
+    return self;
+}
+
+void
+af_freelist_free(AfFreelist *list, PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    /* A finalizer runs once for each piece of memory. */
+    if (list != NULL && list->count < AF_FREELIST_MAX && !list->closed
+        && !PyObject_GC_IsFinalized(self)) {
+        list->items[list->count++] = self;
+    }
+    else {
+        type->tp_free(self);
+    }
+    Py_DECREF(type);
+}
+
+void
+af_freelist_close(AfFreelist *list)
+{
+    list->closed = true;
+    while (list->count > 0) {
+        PyObject_GC_Del(list->items[--list->count]);
+    }
+}
