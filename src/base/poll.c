@@ -9,6 +9,11 @@
 
 enum { FIRST_CAPACITY = 64, MAX_STRAY_WAITS = 3 };
 
+/* So many waits in vain before any is left out, so many left out in a row, as
+ * long as the turns between two waits take no longer than this altogether. */
+enum { VAIN_WAITS = 64, MAX_STRIDE = 15 };
+static const double stride_seconds = 50e-6;
+
 int
 af_poll_init(AfPoll *poll)
 {
@@ -263,6 +268,24 @@ poll_shake_off_strays(AfPoll *poll)
     return poll_start_over(poll);
 }
 
+/* A busy loop pays for each wait what several callbacks cost. */
+static void
+poll_found_nothing(AfPoll *poll)
+{
+    if (poll->vain < VAIN_WAITS) {
+        poll->vain++;
+        return;
+    }
+    double now = af_monotonic();
+    bool quick = now - poll->last < stride_seconds;
+    poll->last = now;
+    poll->stride = quick ? poll->stride * 2 + 1 : poll->stride / 2;
+    if (poll->stride > MAX_STRIDE) {
+        poll->stride = MAX_STRIDE;
+    }
+    poll->skips = poll->stride;
+}
+
 int
 af_poll_wait(AfPoll *poll, double timeout)
 {
@@ -270,6 +293,12 @@ af_poll_wait(AfPoll *poll, double timeout)
     poll->waiting = timeout != 0;
     int count = af_backend_wait(poll->backend, timeout, events);
     poll->waiting = poll->woken = false;
+    if (timeout == 0 && count == 0) {
+        poll->strays = 0;
+        poll_found_nothing(poll);
+        return 0;
+    }
+    af_poll_stir(poll);
     /* Before any callback: one that a signal's handler interrupts would have
      * to answer for what the handler raises. */
     if ((timeout != 0 || count == -EINTR) && PyErr_CheckSignals() < 0) {

@@ -56,6 +56,11 @@ typedef struct {
     int capacity;
     uint32_t serial;
     int strays;   /* waits in a row that reported unknown descriptors */
+    int vain;     /* waits in a row that weren't allowed to take time, and found
+                     nothing */
+    int stride;   /* turns to skip after each of them, once they are many */
+    int skips;    /* turns yet to skip */
+    double last;  /* when the last of them was */
     bool waiting; /* blocked without the GIL */
     bool woken;   /* a wake-up is already on its way */
 } AfPoll;
@@ -83,6 +88,26 @@ int af_poll_want(AfPoll *poll, AfWatch *watch, int events);
 
 /* Tell the operating system what changed. */
 void af_poll_flush(AfPoll *poll);
+
+/* True if a wait that may take no time can be left out this turn: when many in a
+ * row found nothing, and a few turns follow each other quickly. */
+static inline bool
+af_poll_skip(AfPoll *poll)
+{
+    if (poll->skips == 0 || poll->dirty != NULL) {
+        return false;
+    }
+    poll->skips--;
+    return true;
+}
+
+/* Leave out no wait for now: something may come soon, because the loop begins
+ * or has just sent something. */
+static inline void
+af_poll_stir(AfPoll *poll)
+{
+    poll->vain = poll->stride = poll->skips = 0;
+}
 
 /* Wait up to `timeout` seconds (negative: for ever) and call what is ready.
  * 0, or -1 with an exception that leaves the loop. */

@@ -184,6 +184,9 @@ static int
 loop_poll(AfLoop *loop)
 {
     double timeout;
+    if (loop->ready.count > 0 && !loop->stopping && af_poll_skip(&loop->poll)) {
+        return 0;
+    }
     /* First, because it runs destructors, and those may schedule. */
     af_poll_flush(&loop->poll);
     if (loop_timeout(loop, &timeout) < 0) {
@@ -238,6 +241,7 @@ af_loop_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
     int err;
+    af_poll_stir(&loop->poll);
     do {
         err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
     } while (err == 0 && !loop->stopping);
@@ -249,6 +253,7 @@ PyObject *
 af_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
+    af_poll_stir(&loop->poll);
     int err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
     if (!loop->stepping) {
         af_step_leave(loop);

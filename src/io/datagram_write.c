@@ -114,6 +114,7 @@ send_to_target(AfDatagram *self, PyObject *data, const Target *target)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return SEND_FAILED;
     }
+    af_poll_stir(&self->base.loop->poll);
     ssize_t size = sendto(
         af_transport_fd(&self->base), view.buf, (size_t)view.len, MSG_NOSIGNAL,
         target->length == 0 ? NULL : (const struct sockaddr *)&target->name,

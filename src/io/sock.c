@@ -226,6 +226,7 @@ operation_find_fd(Operation *self)
 static int
 operation_start(Operation *self)
 {
+    af_poll_stir(&self->loop->poll);
     PyObject *checked =
         PyObject_CallOneArg(self->loop->state->check_ssl_socket, self->sock);
     if (checked == NULL) {

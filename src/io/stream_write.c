@@ -58,6 +58,7 @@ stream_send(AfStream *self, PyObject *data)
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         return stream_write_fatal(self);
     }
+    af_poll_stir(&self->base.loop->poll);
     ssize_t sent = send(af_transport_fd(&self->base), view.buf,
                         (size_t)view.len, MSG_NOSIGNAL);
     int code = errno;
