@@ -160,7 +160,8 @@ loop_setattro(PyObject *self, PyObject *name, PyObject *value)
         bool *custom = loop_custom(loop, i, &replaced);
         if (PyUnicode_Compare(name, replaced) == 0) {
             *custom = true;
-            return value == NULL ? loop_note_overrides(loop, Py_TYPE(self)) : 0;
+            return value == NULL ? loop_note_overrides(loop, Py_TYPE(self))
+                                 : af_task_spell_out_waits(loop);
         }
     }
     return 0;
@@ -230,7 +231,12 @@ loop_get_debug_attr(PyObject *self, void *Py_UNUSED(closure))
 static int
 loop_set_debug_attr(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    return set_bool(&((AfLoop *)self)->debug, value);
+    AfLoop *loop = (AfLoop *)self;
+    bool before = loop->debug;
+    if (set_bool(&loop->debug, value) < 0) {
+        return -1;
+    }
+    return loop->debug && !before ? af_task_spell_out_waits(loop) : 0;
 }
 
 static PyObject *

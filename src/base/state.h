@@ -111,6 +111,7 @@
     X(base_callbacks, "asyncio.futures", "Future._callbacks")               \
     X(base_remove_done_callback, "asyncio.futures",                         \
       "Future.remove_done_callback")                                        \
+    X(all_tasks, "asyncio.tasks", "all_tasks")                              \
     X(AsyncioHandle, "asyncio.events", "Handle")                            \
     X(AsyncioTimerHandle, "asyncio.events", "TimerHandle")                  \
     X(AsyncioFuture, "asyncio.futures", "Future")                           \

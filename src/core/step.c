@@ -60,6 +60,18 @@ current_enter(AfLoop *loop, PyObject *task)
     return 0;
 }
 
+/* Take out of the dict what stands there, whoever wrote it. */
+static void
+current_restart(AfLoop *loop)
+{
+    PyObject *exc = af_take_exception();
+    if (PyDict_DelItem(loop->state->current_tasks, (PyObject *)loop) < 0) {
+        PyErr_Clear();
+    }
+    Py_CLEAR(loop->current_task);
+    af_restore_exception(exc);
+}
+
 /* -- The callables behind which Python sees a step ----------------------- */
 
 static PyObject *task_step_call(PyObject *self, PyObject *args);
@@ -282,7 +294,8 @@ await_take_first_place(AfState *state, AfTask *task, AfFuture *future)
 {
     PyObject *self = (PyObject *)task;
     bool bare = af_future_is_own(state, (PyObject *)future)
-                && is_bare_task(state, self);
+                && is_bare_task(state, self)
+                && af_loop_is_plain(state, future->loop);
     PyObject *callback =
         bare ? Py_NewRef(self) : PyCFunction_New(&step_methods[WAKEUP], self);
     if (callback == NULL) {
@@ -533,7 +546,8 @@ step_advance(AfLoop *loop, AfTask *task, PyObject *exc)
     return err;
 }
 
-/* As the current task. */
+/* As the current task. After a step inside of another, and after one that had
+ * others inside, nothing is left to the next. */
 static int
 step_enter(AfLoop *loop, AfTask *task, PyObject *exc)
 {
@@ -544,6 +558,9 @@ step_enter(AfLoop *loop, AfTask *task, PyObject *exc)
     loop->stepping = true;
     int err = step_advance(loop, task, exc);
     loop->stepping = outer;
+    if (outer || loop->current_task != (PyObject *)task) {
+        current_restart(loop);
+    }
     if (task->future.state != AF_PENDING) {
         af_task_unlink(loop->state, task);
     }

@@ -89,6 +89,39 @@ af_task_forget(PyObject *module, PyObject *task)
     Py_RETURN_NONE;
 }
 
+static int
+task_spell_out_wait(AfState *state, PyObject *self)
+{
+    if (!PyObject_TypeCheck(self, (PyTypeObject *)state->AsyncioTask)) {
+        return 0;
+    }
+    PyObject *future = ((AfTask *)self)->fut_waiter;
+    if (future == NULL || !af_future_is_own(state, future)) {
+        return 0;
+    }
+    PyObject *shown = af_future_get_callbacks(future, NULL);
+    Py_XDECREF(shown);
+    return shown == NULL ? -1 : 0;
+}
+
+int
+af_task_spell_out_waits(AfLoop *loop)
+{
+    AfState *state = loop->state;
+    if (!state->own_tasks) {
+        return 0;
+    }
+    PyObject *all = PyObject_CallOneArg(state->all_tasks, (PyObject *)loop);
+    PyObject *tasks = all == NULL ? NULL : PySequence_List(all);
+    Py_XDECREF(all);
+    int err = tasks == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; err == 0 && i < PyList_GET_SIZE(tasks); i++) {
+        err = task_spell_out_wait(state, PyList_GET_ITEM(tasks, i));
+    }
+    Py_XDECREF(tasks);
+    return err;
+}
+
 /* -- Creation ------------------------------------------------------------ */
 
 static PyObject *
@@ -255,6 +288,7 @@ static int
 task_clear(PyObject *self)
 {
     AfTask *task = (AfTask *)self;
+    task_unlink((AfOwnTask *)self);
     Py_CLEAR(task->fut_waiter);
     Py_CLEAR(task->coro);
     Py_CLEAR(task->name);
@@ -277,8 +311,10 @@ task_dealloc(PyObject *self)
     if (af_future_finalize(self, task_reports(task)) < 0) {
         return;
     }
-    af_future_bury(self);
+    /* First, because weak references tell of the end, and whoever is told may
+     * ask for all tasks. */
     task_unlink((AfOwnTask *)self);
+    af_future_bury(self);
     Py_CLEAR(task->fut_waiter);
     Py_CLEAR(task->coro);
     Py_CLEAR(task->name);

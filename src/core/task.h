@@ -66,6 +66,10 @@ void af_task_unlink(AfState *state, AfTask *task);
 /* Detach every task from a state that is going. */
 void af_task_forget_all(AfState *state);
 
+/* Scheduling a callback is about to be seen by Python code: let no task of the
+ * loop stand for its wake-up. 0, or -1 with an exception. */
+int af_task_spell_out_waits(AfLoop *loop);
+
 int af_task_init_type(PyObject *module);
 
 /* Methods, for the tables in api/. */
