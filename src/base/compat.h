@@ -71,6 +71,9 @@
 #define AF_CREATE_TASK_KEYWORDS "**kwargs"
 #endif
 
+/* From 3.12 on throw(type, value, traceback) of iterators warns. */
+#define AF_THROW_WARNS (PY_VERSION_HEX >= 0x030c0000)
+
 /* Where an object's dict and weak references are not fields of it. */
 #define AF_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
 

@@ -78,6 +78,7 @@ af_state_traverse(AfState *state, visitproc visit, void *arg)
     Py_VISIT(state->kwnames_loop);
     Py_VISIT(state->kwnames_fileno);
     Py_VISIT(state->kwnames_context);
+    Py_VISIT(state->stop_iteration);
     Py_VISIT(state->StepWrapper);
     return 0;
 }
@@ -89,6 +90,7 @@ af_state_clear(AfState *state)
     af_freelist_close(&state->timers);
     af_freelist_close(&state->futures);
     af_freelist_close(&state->tasks);
+    af_freelist_close(&state->awaits);
 #define CLEAR(name) Py_CLEAR(state->name##_type);
     AF_STATE_TYPES(CLEAR)
 #undef CLEAR
@@ -102,6 +104,7 @@ af_state_clear(AfState *state)
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->kwnames_fileno);
     Py_CLEAR(state->kwnames_context);
+    Py_CLEAR(state->stop_iteration);
     Py_CLEAR(state->StepWrapper);
 }
 

@@ -21,6 +21,7 @@
     X(Listener)           \
     X(Resolver)           \
     X(Future)             \
+    X(FutureIter)         \
     X(Task)
 
 /* Interned strings: state->str_<name>. */
@@ -109,6 +110,7 @@
     X(base_set_exception, "asyncio.futures", "Future.set_exception")        \
     X(base_set_result, "asyncio.futures", "Future.set_result")              \
     X(base_callbacks, "asyncio.futures", "Future._callbacks")               \
+    X(base_result, "asyncio.futures", "Future.result")                      \
     X(base_remove_done_callback, "asyncio.futures",                         \
       "Future.remove_done_callback")                                        \
     X(all_tasks, "asyncio.tasks", "all_tasks")                              \
@@ -144,6 +146,7 @@ typedef struct AfState {
     PyObject *kwnames_loop;    /* owned; ("loop",) */
     PyObject *kwnames_fileno;  /* owned; ("fileno",) */
     PyObject *kwnames_context; /* owned; ("context",) */
+    PyObject *stop_iteration;  /* owned; see core/await.c */
     PyTypeObject *StepWrapper; /* owned; the private callable by which a stock
                                   Task schedules its step */
     PyMethodDef *stock_wakeup; /* borrowed: static in _asyncio */
@@ -156,6 +159,7 @@ typedef struct AfState {
     AfFreelist timers;
     AfFreelist futures;
     AfFreelist tasks;
+    AfFreelist awaits;
 } AfState;
 
 /* The module's definition, to look it up from a type. */

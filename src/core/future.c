@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "core/handle.h"
+#include "core/await.h"
 #include "core/step.h"
 #include "core/task.h"
 
@@ -332,6 +333,8 @@ static PyType_Slot future_slots[] = {
     {Py_tp_clear, af_future_clear},
     {Py_tp_methods, future_methods},
     {Py_tp_getset, future_getset},
+    {Py_tp_iter, af_await_new},
+    {Py_am_await, af_await_new},
     {0, NULL},
 };
 

@@ -10,6 +10,7 @@
 #include "core/step.h"
 
 #include "base/error.h"
+#include "core/await.h"
 #include "core/handle.h"
 
 /* -- The current task ---------------------------------------------------- */
@@ -558,6 +559,7 @@ step_enter(AfLoop *loop, AfTask *task, PyObject *exc)
     loop->stepping = true;
     int err = step_advance(loop, task, exc);
     loop->stepping = outer;
+    af_await_release_value(loop->state);
     if (outer || loop->current_task != (PyObject *)task) {
         current_restart(loop);
     }

@@ -10,6 +10,7 @@
  */
 #include "core/task.h"
 
+#include "core/await.h"
 #include "core/step.h"
 
 /* -- Registration -------------------------------------------------------- */
@@ -360,6 +361,8 @@ static PyType_Slot task_slots[] = {
     {Py_tp_clear, task_clear},
     {Py_tp_methods, task_methods},
     {Py_tp_getset, task_getset},
+    {Py_tp_iter, af_await_new},
+    {Py_am_await, af_await_new},
     {0, NULL},
 };
 
