@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -217,9 +218,19 @@ poll_arm_all(AfPoll *poll)
     }
 }
 
+/* Whoever has begun a wake-up is about to write to a descriptor of ours. */
+static void
+poll_await_wakers(AfPoll *poll)
+{
+    while (atomic_load(&poll->wakers) > 0) {
+        sched_yield();
+    }
+}
+
 static int
 poll_start_over(AfPoll *poll)
 {
+    poll_await_wakers(poll);
     int code = af_backend_reset(poll->backend);
     if (code != 0) {
         af_error_from_errno(code);
@@ -233,6 +244,7 @@ int
 af_poll_after_fork(AfPoll *poll)
 {
     poll->waiting = poll->woken = false;
+    atomic_store(&poll->wakers, 0);
     return poll->backend == NULL ? 0 : poll_start_over(poll);
 }
 
@@ -286,13 +298,37 @@ poll_found_nothing(AfPoll *poll)
     poll->skips = poll->stride;
 }
 
+static int
+poll_sleep(AfPoll *poll, double timeout, AfAsleep asleep, PyObject *item,
+           AfEvent *events)
+{
+    int count;
+    poll->waiting = true;
+    Py_BEGIN_ALLOW_THREADS
+    if (asleep != NULL) {
+        asleep(item);
+    }
+    count = af_backend_wait(poll->backend, timeout, events);
+    Py_END_ALLOW_THREADS
+    poll->waiting = poll->woken = false;
+    return count;
+}
+
+static int
+poll_glance(AfPoll *poll, AfAsleep asleep, PyObject *item, AfEvent *events)
+{
+    if (asleep != NULL) {
+        asleep(item);
+    }
+    return af_backend_wait(poll->backend, 0, events);
+}
+
 int
-af_poll_wait(AfPoll *poll, double timeout)
+af_poll_wait(AfPoll *poll, double timeout, AfAsleep asleep, PyObject *item)
 {
     AfEvent events[AF_MAX_EVENTS];
-    poll->waiting = timeout != 0;
-    int count = af_backend_wait(poll->backend, timeout, events);
-    poll->waiting = poll->woken = false;
+    int count = timeout == 0 ? poll_glance(poll, asleep, item, events)
+                             : poll_sleep(poll, timeout, asleep, item, events);
     if (timeout == 0 && count == 0) {
         poll->strays = 0;
         poll_found_nothing(poll);
@@ -317,12 +353,29 @@ af_poll_wait(AfPoll *poll, double timeout)
     return poll_shake_off_strays(poll);
 }
 
+bool
+af_poll_wake_begin(AfPoll *poll)
+{
+    if (!poll->waiting || poll->woken) {
+        return false;
+    }
+    poll->woken = true;
+    atomic_fetch_add(&poll->wakers, 1);
+    return true;
+}
+
+void
+af_poll_wake_end(AfPoll *poll)
+{
+    af_backend_wake(poll->backend);
+    atomic_fetch_sub(&poll->wakers, 1);
+}
+
 void
 af_poll_wake(AfPoll *poll)
 {
-    if (poll->waiting && !poll->woken) {
-        poll->woken = true;
-        af_backend_wake(poll->backend);
+    if (af_poll_wake_begin(poll)) {
+        af_poll_wake_end(poll);
     }
 }
 
@@ -332,6 +385,7 @@ af_poll_close(AfPoll *poll)
     if (poll->backend == NULL) {
         return;
     }
+    poll_await_wakers(poll);
     af_backend_close(poll->backend);
     poll->backend = NULL;
     poll->dirty = NULL;

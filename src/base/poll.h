@@ -13,13 +13,15 @@
  * until the operating system was told that none are, the poller holds one
  * reference to it.
  *
- * Threads: all of this runs with the GIL held, which is the only lock;
- * af_poll_wait releases it while it blocks.
+ * Threads: all of this runs with the GIL held, which is the only lock, but for
+ * af_poll_wake_end; af_poll_wait releases it while it blocks.
  */
 #ifndef AF_BASE_POLL_H
 #define AF_BASE_POLL_H
 
 #include "base/compat.h"
+
+#include <stdatomic.h>
 
 enum { AF_READ = 1, AF_WRITE = 2 };
 
@@ -63,7 +65,11 @@ typedef struct {
     double last;  /* when the last of them was */
     bool waiting; /* blocked without the GIL */
     bool woken;   /* a wake-up is already on its way */
+    atomic_int wakers; /* threads that are about to send it */
 } AfPoll;
+
+/* What a loop's thread does when it goes to sleep, after it gave up the GIL. */
+typedef void (*AfAsleep)(PyObject *item);
 
 /* 0, or -1 with OSError or MemoryError. */
 int af_poll_init(AfPoll *poll);
@@ -109,12 +115,20 @@ af_poll_stir(AfPoll *poll)
     poll->vain = poll->stride = poll->skips = 0;
 }
 
-/* Wait up to `timeout` seconds (negative: for ever) and call what is ready.
+/* Wait up to `timeout` seconds (negative: for ever) and call what is ready;
+ * before that, `asleep(item)` if it isn't NULL.
  * 0, or -1 with an exception that leaves the loop. */
-int af_poll_wait(AfPoll *poll, double timeout);
+int af_poll_wait(AfPoll *poll, double timeout, AfAsleep asleep, PyObject *item);
 
 /* End a wait that is under way. */
 void af_poll_wake(AfPoll *poll);
+
+/* The same in two halves, for a thread that gives up the GIL in between, so
+ * that the woken one finds it free. If the first returns true, the second must
+ * follow, and nothing in between may take the GIL: a poller that is closed
+ * waits for it. */
+bool af_poll_wake_begin(AfPoll *poll);
+void af_poll_wake_end(AfPoll *poll);
 
 /* In a forked child: part from the parent's poll set, keeping the watches. */
 int af_poll_after_fork(AfPoll *poll);
@@ -132,7 +146,7 @@ AfBackend *af_backend_open(void);
 void af_backend_close(AfBackend *backend);
 int af_backend_set(AfBackend *backend, int fd, int before, int after,
                    uint32_t serial);
-/* The number of events, or a negative errno value. Releases the GIL unless
+/* The number of events, or a negative errno value. Runs without the GIL unless
  * `timeout` is zero. */
 int af_backend_wait(AfBackend *backend, double timeout, AfEvent *events);
 void af_backend_wake(AfBackend *backend);

@@ -28,7 +28,9 @@ backend_make_set(AfBackend *backend)
     if (epoll_fd < 0) {
         return errno;
     }
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = wake_token};
+    /* Told of each write, so that nobody has to read what was written. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET,
+                                .data.u64 = wake_token};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, backend->wake_fd, &event) < 0) {
         int code = errno;
         close(epoll_fd);
@@ -144,43 +146,18 @@ to_milliseconds(double timeout)
     return (int)ceil((timeout < max_wait ? timeout : max_wait) * 1000);
 }
 
-static int
-backend_wait(AfBackend *backend, double timeout, struct epoll_event *events)
-{
-    if (timeout == 0) {
-        return epoll_wait(backend->epoll_fd, events, AF_MAX_EVENTS, 0);
-    }
-    int count;
-    int code;
-    Py_BEGIN_ALLOW_THREADS
-    count = epoll_wait(backend->epoll_fd, events, AF_MAX_EVENTS,
-                       to_milliseconds(timeout));
-    code = errno;
-    Py_END_ALLOW_THREADS
-    errno = code;
-    return count;
-}
-
-static void
-backend_drain_wake(AfBackend *backend)
-{
-    uint64_t value;
-    while (read(backend->wake_fd, &value, sizeof(value)) < 0
-           && errno == EINTR) {}
-}
-
 int
 af_backend_wait(AfBackend *backend, double timeout, AfEvent *events)
 {
     struct epoll_event reported[AF_MAX_EVENTS];
-    int count = backend_wait(backend, timeout, reported);
+    int count = epoll_wait(backend->epoll_fd, reported, AF_MAX_EVENTS,
+                           to_milliseconds(timeout));
     if (count < 0) {
         return -errno;
     }
     int kept = 0;
     for (int i = 0; i < count; i++) {
         if (reported[i].data.u64 == wake_token) {
-            backend_drain_wake(backend);
             continue;
         }
         events[kept].fd = (int)(uint32_t)reported[i].data.u64;

@@ -3,7 +3,7 @@
  * Ownership: a uv_poll_t lives until its close callback has run, so each one
  * is allocated by itself and forgotten by the table when it is closed.
  *
- * Threads: libuv's callbacks run without the GIL and touch only the arrays of
+ * Threads: libuv's callbacks may run without the GIL and touch only the arrays of
  * this file.
  */
 #include "base/poll.h"
@@ -276,9 +276,7 @@ af_backend_wait(AfBackend *backend, double timeout, AfEvent *events)
         return backend->count;
     }
     backend_arm_timer(backend, timeout);
-    Py_BEGIN_ALLOW_THREADS
     uv_run(&backend->uv, UV_RUN_ONCE);
-    Py_END_ALLOW_THREADS
     return backend->count;
 }
 

@@ -24,6 +24,15 @@ af_loop_check_closed(AfLoop *loop)
     return 0;
 }
 
+void
+af_loop_on_sleep(AfLoop *loop, AfAsleep asleep, PyObject *item)
+{
+    loop->on_sleep = asleep;
+    if (loop->sleep_item != item) {
+        Py_XSETREF(loop->sleep_item, Py_NewRef(item));
+    }
+}
+
 int
 af_loop_now(AfLoop *loop, double *now)
 {
@@ -195,7 +204,12 @@ loop_poll(AfLoop *loop)
     if (timeout != 0) {
         af_step_leave(loop);
     }
-    return af_poll_wait(&loop->poll, timeout);
+    PyObject *item = loop->sleep_item;
+    loop->sleep_item = NULL;
+    int err = af_poll_wait(&loop->poll, timeout,
+                           item == NULL ? NULL : loop->on_sleep, item);
+    Py_XDECREF(item);
+    return err;
 }
 
 /* Only what was ready when the batch began: what it schedules waits for the

@@ -24,6 +24,10 @@ struct AfLoop {
     AfTimers timers;  /* owned timers */
     AfPoll poll;      /* owned watches: see base/poll.h */
     struct AfIo *io;  /* owned memory; NULL until a descriptor is used */
+    PyObject *default_executor; /* owned; None or NULL until there is one */
+    PyObject *workers;          /* owned; its work queue, if it is our own */
+    AfAsleep on_sleep;          /* what is due when the loop sleeps */
+    PyObject *sleep_item;     /* owned; its argument, NULL if nothing is due */
     PyObject *current_handle; /* owned; what runs, in debug mode only */
     PyObject *thread_id;      /* owned; None while the loop doesn't run */
     PyObject *task_factory;   /* owned; NULL or None for our own Task */
@@ -33,10 +37,12 @@ struct AfLoop {
     bool closed;
     bool stopping;
     bool debug;
-    bool custom_time;      /* `time` is overridden by a subclass or instance */
-    bool custom_future;    /* `create_future` likewise */
-    bool custom_call_soon; /* `call_soon` likewise */
-    bool stepping;         /* a step of a task is under way */
+    bool executor_shut;     /* shutdown_default_executor was called */
+    bool custom_time;       /* `time` is overridden by a subclass or instance */
+    bool custom_future;     /* `create_future` likewise */
+    bool custom_call_soon;  /* `call_soon` likewise */
+    bool stepping;          /* a step of a task is under way */
+    bool custom_threadsafe; /* `call_soon_threadsafe`, by an instance */
 };
 
 /* True for a loop of ours on which scheduling a callback is seen by nobody: no
@@ -58,6 +64,10 @@ af_loop_push(AfLoop *loop, AfRun run, PyObject *item)
 {
     return af_ring_push(&loop->ready, (void *)run, item);
 }
+
+/* Have `asleep(item)` called once, when the loop goes to sleep or, if it
+ * does not, when it next polls. In between only the last request counts. */
+void af_loop_on_sleep(AfLoop *loop, AfAsleep asleep, PyObject *item);
 
 /* 0, or -1 with RuntimeError if the loop is closed. */
 int af_loop_check_closed(AfLoop *loop);
