@@ -1,6 +1,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Executor
 from contextvars import Context
 from socket import _Address, _RetAddress, socket
 from types import TracebackType
@@ -85,6 +86,13 @@ class DatagramTransport(Transport, asyncio.DatagramTransport):
         self, data: bytes | bytearray | memoryview, addr: _Address | None = None
     ) -> None: ...
 
+@final
+class WorkQueue:
+    def __new__(cls, run_item: Callable[[Any], object], /) -> Self: ...
+    def put(self, item: Any, /) -> None: ...
+    def get_nowait(self) -> Any: ...
+    def qsize(self) -> int: ...
+
 @disjoint_base
 class Loop:
     def call_soon(
@@ -137,6 +145,12 @@ class Loop:
         def create_task(
             self, coro: _Coro[_T], *, name: str | None = None
         ) -> asyncio.Task[_T]: ...
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[_Ts]], _T],
+        *args: Unpack[_Ts],
+    ) -> asyncio.Future[_T]: ...
     def add_reader(
         self,
         fd: FileDescriptorLike,

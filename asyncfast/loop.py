@@ -211,6 +211,15 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
             self._write_to_self()
             return handle
 
+    def _new_default_executor(self):
+        # Its results don't come by call_soon_threadsafe().
+        if type(self).call_soon_threadsafe is not Loop.call_soon_threadsafe:
+            return None  # asyncio makes one
+        # Not earlier: what is imported first is told of the interpreter's end last.
+        from .executor import DefaultExecutor
+
+        return DefaultExecutor()
+
     # Name lookups
 
     async def getaddrinfo(

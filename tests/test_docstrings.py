@@ -17,7 +17,7 @@ MODULES = [asyncfast] + [
 CLASSES = [_core.Loop, _core.Handle, _core.TimerHandle]
 CLASSES += [_core.SockOperation, _core.Transport]
 CLASSES += [_core.StreamTransport, _core.DatagramTransport]
-CLASSES += [_core.Future, _core.Task]
+CLASSES += [_core.Future, _core.Task, _core.WorkQueue]
 
 
 def is_public(name):

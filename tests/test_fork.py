@@ -119,6 +119,86 @@ def test_the_childs_poll_set_is_not_the_parents(loop, loop_name, pair):
     loop.remove_reader(pair[0])
 
 
+def executor_jobs(loop):
+    async def main():
+        return await asyncio.gather(
+            *(loop.run_in_executor(None, pow, 2, n) for n in range(20)),
+            asyncio.to_thread(int),
+        )
+
+    assert loop.run_until_complete(main()) == [2**n for n in range(20)] + [0]
+
+
+@pytest.mark.nosanitizer  # its allocator may be locked by a thread at the fork
+def test_the_executor_of_a_new_loop_in_the_child(loop, new):
+    executor_jobs(loop)
+
+    def work():
+        fresh = new()
+        executor_jobs(fresh)
+        fresh.run_until_complete(fresh.shutdown_default_executor())
+        fresh.close()
+        return "done"
+
+    assert in_child(work) == "'done'"
+    executor_jobs(loop)
+
+
+@pytest.mark.nosanitizer  # likewise
+def test_the_executor_that_the_child_inherits(loop, loop_name):
+    """It has threads of its own there; what was left for the parent's is theirs."""
+    if loop_name == "asyncio":
+        pytest.skip("asyncio's child waits for the threads of its parent")
+    event, done = threading.Event(), []
+    executor_jobs(loop)
+    count = loop._default_executor._max_workers + 5
+
+    async def begin():
+        return [
+            loop.run_in_executor(None, lambda n=n: (event.wait(20), done.append(n)))
+            for n in range(count)
+        ]
+
+    jobs = loop.run_until_complete(begin())
+
+    def work():
+        executor_jobs(loop)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        return done
+
+    assert in_child(work) == "[]"
+    event.set()
+    loop.run_until_complete(asyncio.gather(*jobs))
+    assert sorted(done) == list(range(count))
+
+
+FORKING_JOB = """
+import asyncio, os, sys
+from support import new_loop
+
+loop = new_loop(sys.argv[1])
+
+def job():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+async def main():
+    for _ in range(5):
+        print(await asyncio.gather(*(asyncio.to_thread(job) for _ in range(5))))
+
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+def test_a_job_may_fork(loop_name):
+    done = python("-W", "ignore", "-c", FORKING_JOB, loop_name)
+    assert (done.stdout, done.stderr) == ("[7, 7, 7, 7, 7]\n" * 5, "")
+
+
 @pytest.mark.nosanitizer  # its allocator may be locked by a thread at the fork
 def test_lookups_under_way_stay_the_parents(loop, loop_name):
     """Though the child asks a resolver, too, on the loop that it inherits."""

@@ -262,6 +262,10 @@ async def executor_jobs(loop):
     await loop.run_in_executor(None, nothing, object())
     with contextlib.suppress(ValueError):
         await loop.run_in_executor(None, int, "no number")
+    await asyncio.to_thread(nothing, object())
+    loop.run_in_executor(None, nothing, object()).cancel()
+    await asyncio.gather(*(loop.run_in_executor(None, nothing, n) for n in "abc"))
+    await loop.run_in_executor(loop._default_executor, nothing, object())
 
 
 async def signals(loop):
@@ -657,6 +661,22 @@ def test_loops_with_executors_and_lookups(loop_name, _warm):
             loop.close()
 
     hold_still(operate, 200)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_forgotten_loops_with_executors(loop_name, _warm):
+    def operate(count):
+        threads = []
+        for _ in range(count):
+            loop = new_loop(loop_name)
+            loop.run_until_complete(loop.run_in_executor(None, nothing, loop))
+            threads += loop._default_executor._threads
+            loop = None
+        gc.collect()
+        for thread in threads:
+            thread.join(20)
+
+    hold_still(operate, 50)
 
 
 def test_interrupted_runs(loop, leak_free):

@@ -16,6 +16,7 @@
 #include "io/sock.h"
 #include "io/stream.h"
 #include "io/watch.h"
+#include "os/executor.h"
 #include "os/fork.h"
 
 static int
@@ -33,6 +34,9 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     AfLoop *loop = (AfLoop *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(loop->module);
+    Py_VISIT(loop->default_executor);
+    Py_VISIT(loop->workers);
+    Py_VISIT(loop->sleep_item);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->thread_id);
     Py_VISIT(loop->task_factory);
@@ -60,6 +64,9 @@ loop_clear(PyObject *self)
     AfLoop *loop = (AfLoop *)self;
     loop_shut(loop);
     af_io_clear(loop);
+    Py_CLEAR(loop->sleep_item);
+    Py_CLEAR(loop->workers);
+    Py_CLEAR(loop->default_executor);
     Py_CLEAR(loop->current_handle);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->current_task);
@@ -147,13 +154,19 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return (PyObject *)loop;
 }
 
-/* Some programs replace methods of one loop. */
+/* Some programs replace methods of one loop: C must see the few that it would
+ * otherwise not look up. */
 static int
 loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
     AfLoop *loop = (AfLoop *)self;
     if (PyObject_GenericSetAttr(self, name, value) < 0) {
         return -1;
+    }
+    if (PyUnicode_Compare(name, loop->state->str_call_soon_threadsafe) == 0) {
+        /* Of a class it is asked when the executor is made. */
+        loop->custom_threadsafe = value != NULL;
+        return 0;
     }
     for (int i = 0; i < CUSTOM_COUNT; i++) {
         PyObject *replaced;
@@ -263,12 +276,29 @@ loop_set_closed(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return set_bool(&((AfLoop *)self)->closed, value);
 }
 
+static PyObject *
+loop_get_executor_shut(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((AfLoop *)self)->executor_shut);
+}
+
+static int
+loop_set_executor_shut(PyObject *self, PyObject *value,
+                       void *Py_UNUSED(closure))
+{
+    return set_bool(&((AfLoop *)self)->executor_shut, value);
+}
+
 static PyGetSetDef loop_getset[] = {
     {"_ready", loop_get_ready, loop_set_queue, NULL, NULL},
     {"_scheduled", loop_get_scheduled, loop_set_queue, NULL, NULL},
     {"_debug", loop_get_debug_attr, loop_set_debug_attr, NULL, NULL},
     {"_stopping", loop_get_stopping, loop_set_stopping, NULL, NULL},
     {"_closed", loop_get_closed, loop_set_closed, NULL, NULL},
+    {"_default_executor", af_executor_get_default, af_executor_set_default,
+     NULL, NULL},
+    {"_executor_shutdown_called", loop_get_executor_shut,
+     loop_set_executor_shut, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -335,6 +365,12 @@ PyDoc_STRVAR(add_writer_doc,
 PyDoc_STRVAR(remove_writer_doc,
              "remove_writer($self, fd, /)\n--\n\n"
              "Stop watching fd for writing; True if it was watched.");
+PyDoc_STRVAR(run_in_executor_doc,
+             "run_in_executor($self, executor, func, *args)\n--\n\n"
+             "Call func(*args) in another thread, or wherever executor, a\n"
+             "concurrent.futures.Executor, calls it; None stands for the "
+             "loop's own threads.\n\nReturns an asyncio.Future of the "
+             "result.");
 PyDoc_STRVAR(sock_recv_doc,
              "sock_recv($self, sock, n)\n--\n\n"
              "Receive up to n bytes from a non-blocking socket; b'' at its "
@@ -378,6 +414,7 @@ static PyMethodDef loop_methods[] = {
     {"create_future", af_loop_create_future_method, METH_NOARGS,
      create_future_doc},
     {"create_task", FAST(af_task_create_method), KEYWORDS, create_task_doc},
+    {"run_in_executor", FAST(af_executor_run), KEYWORDS, run_in_executor_doc},
     {"add_reader", FAST(af_watch_add_reader), METH_FASTCALL, add_reader_doc},
     {"remove_reader", af_watch_remove_reader, METH_O, remove_reader_doc},
     {"add_writer", FAST(af_watch_add_writer), METH_FASTCALL, add_writer_doc},

@@ -10,7 +10,9 @@
 #include "io/sock.h"
 #include "io/stream.h"
 #include "io/watch.h"
+#include "os/executor.h"
 #include "os/fork.h"
+#include "os/workers.h"
 
 #include <uv.h>
 
@@ -40,7 +42,8 @@ module_exec(PyObject *module)
         || af_watch_init_type(module) < 0 || af_sock_init_type(module) < 0
         || af_transport_init_type(module) < 0 || af_stream_init_type(module) < 0
         || af_datagram_init_type(module) < 0 || af_server_init_type(module) < 0
-        || af_dns_init_type(module) < 0 || af_loop_init_type(module) < 0) {
+        || af_dns_init_type(module) < 0 || af_workers_init_type(module) < 0
+        || af_executor_init_type(module) < 0 || af_loop_init_type(module) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0

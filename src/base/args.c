@@ -125,3 +125,23 @@ af_args_split(const AfParams *params, PyObject *const *args, Py_ssize_t nargs,
     }
     return args_check_required(params, out) < 0 ? -1 : used;
 }
+
+PyObject *
+af_args_forward(PyObject *function, PyObject *self, PyObject *const *args,
+                Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t count =
+        nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject **all = PyMem_New(PyObject *, (size_t)count + 1);
+    if (all == NULL) {
+        return PyErr_NoMemory();
+    }
+    all[0] = self;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        all[i + 1] = args[i];
+    }
+    PyObject *result =
+        PyObject_Vectorcall(function, all, (size_t)nargs + 1, kwnames);
+    PyMem_Free(all);
+    return result;
+}

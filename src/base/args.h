@@ -27,6 +27,12 @@ Py_ssize_t af_args_split(const AfParams *params, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames, PyObject **out,
                          PyObject **context);
 
+/* Call a method of a base class: `function(self, *args, **kwargs)`, as vectorcall
+ * passed the arguments. A new reference, or NULL with an exception. */
+PyObject *af_args_forward(PyObject *function, PyObject *self,
+                          PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames);
+
 /* NULL for None, which stands for an argument that wasn't given. */
 static inline PyObject *
 af_args_optional(PyObject *argument)

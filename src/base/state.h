@@ -22,7 +22,9 @@
     X(Resolver)           \
     X(Future)             \
     X(FutureIter)         \
-    X(Task)
+    X(Task)               \
+    X(WorkQueue)          \
+    X(Job)
 
 /* Interned strings: state->str_<name>. */
 #define AF_STATE_NAMES(X)       \
@@ -36,14 +38,17 @@
     X(_check_thread)            \
     X(_detach)                  \
     X(_extra)                   \
+    X(_hire_one)                \
     X(_log_transport_error)     \
     X(_loop)                    \
     X(_make_cancelled_error)    \
+    X(_new_default_executor)    \
     X(_accept_failed)           \
     X(_report_callback_error)   \
     X(_report_accepting)        \
     X(_run)                     \
     X(_run_debug)               \
+    X(_work_queue)              \
     X(accept)                   \
     X(add_done_callback)        \
     X(buffer_updated)           \
@@ -53,6 +58,7 @@
     X(call_soon_threadsafe)     \
     X(callback)                 \
     X(cancel)                   \
+    X(cancelled)                \
     X(close)                    \
     X(connect)                  \
     X(connection_lost)          \
@@ -130,6 +136,10 @@
     X(extract_stack, "asyncio.format_helpers", "extract_stack")             \
     X(gaierror, "socket", "gaierror")                                       \
     X(logger, "asyncio.log", "logger")                                      \
+    X(QueueEmpty, "queue", "Empty")                                         \
+    X(base_run_in_executor, "asyncio.base_events",                          \
+      "BaseEventLoop.run_in_executor")                                      \
+    X(convert_exception, "asyncio.futures", "_convert_future_exc")          \
     X(set_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")
 
 typedef struct AfState {

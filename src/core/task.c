@@ -10,6 +10,7 @@
  */
 #include "core/task.h"
 
+#include "base/args.h"
 #include "core/await.h"
 #include "core/step.h"
 
@@ -221,26 +222,6 @@ create_parse(AfState *state, PyObject *const *args, Py_ssize_t nargs,
     return nargs == 1;
 }
 
-static PyObject *
-create_by_asyncio(AfLoop *loop, PyObject *const *args, Py_ssize_t nargs,
-                  PyObject *kwnames)
-{
-    Py_ssize_t count =
-        nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
-    PyObject **all = PyMem_New(PyObject *, (size_t)count + 1);
-    if (all == NULL) {
-        return PyErr_NoMemory();
-    }
-    all[0] = (PyObject *)loop;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        all[i + 1] = args[i];
-    }
-    PyObject *task = PyObject_Vectorcall(loop->state->base_create_task, all,
-                                         (size_t)nargs + 1, kwnames);
-    PyMem_Free(all);
-    return task;
-}
-
 PyObject *
 af_task_create_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames)
@@ -250,7 +231,8 @@ af_task_create_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *name, *context;
     if (!loop->state->own_tasks || factory || loop->closed
         || !create_parse(loop->state, args, nargs, kwnames, &name, &context)) {
-        return create_by_asyncio(loop, args, nargs, kwnames);
+        return af_args_forward(loop->state->base_create_task, self, args, nargs,
+                               kwnames);
     }
     return task_create(loop, args[0], name, context);
 }
