@@ -10,7 +10,7 @@ import importlib.util
 import platform
 import sys
 
-from cpython_suite import GROUPS, run_group
+from cpython_suite import GROUPS, LOOP_GROUPS, run_group
 
 LOOPS = ("asyncfast", "asyncio", "uvloop")
 OUTCOMES = ("passed", "failed", "hung", "skipped")
@@ -101,7 +101,7 @@ def main():
         [loop for loop in options.loops.split(",") if is_installed(loop)]
     )
     board.head()
-    for group in options.groups or GROUPS:
+    for group in options.groups or LOOP_GROUPS:
         board.row(group)
     board.foot()
     board.names(options.details)

@@ -13,6 +13,7 @@ import faulthandler
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,17 @@ class Module:
     at_least: int = 1
     # Gives the classes that mock a loop one that works: called with the module.
     rebind: object = None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The tests of asyncio's Future and Task in C, on the package's own instead."""
+
+    module: str
+    since: tuple = (3, 10)
+    at_least: int = 1
+    # Of those that hold the classes in C, the ones that test something else.
+    others: tuple = ()
 
 
 def runner_loops(module, default):
@@ -125,7 +137,22 @@ for _module in (
 ):
     ALL_GROUPS[_module.module] = _module
 
+# Those of Future and Task, which run on stock loops as well.
+for _classes in (
+    Classes("test_eager_task_factory", (3, 12), at_least=15),
+    Classes("test_futures", at_least=100),
+    Classes("test_futures2", at_least=1),
+    Classes(
+        "test_tasks",
+        at_least=600,
+        others=("CIntrospectionTests", "CCurrentLoopTests"),
+    ),
+):
+    ALL_GROUPS[f"own {_classes.module}"] = _classes
+
 GROUPS = {name: group for name, group in ALL_GROUPS.items() if PY >= group.since}
+OWN_GROUPS = [name for name in GROUPS if isinstance(GROUPS[name], Classes)]
+LOOP_GROUPS = [name for name in GROUPS if name not in OWN_GROUPS]
 
 
 # -- The process of a group --------------------------------------------------------
@@ -142,6 +169,7 @@ class DefaultLoop:
 
     def __init__(self, loop_name):
         self.made = 0
+        self.name = loop_name
         self.factory = loop_factory(loop_name)
         self.policy = self._policy_type(loop_name)
 
@@ -217,11 +245,44 @@ def module_classes(group, default):
     return found
 
 
+def default_test_loops(default):
+    """Where a test doesn't tell its loop the time, on which asyncio's own loop for
+    tests is made, it gets a real one."""
+    from test.test_asyncio import utils
+
+    fake = utils.TestLoop
+
+    def new_test_loop(test, gen=None):
+        loop = fake(gen) if gen is not None else default.make()
+        test.set_event_loop(loop)
+        return loop
+
+    utils.TestCase.new_test_loop = new_test_loop
+
+
+def own_classes(group, default):
+    """The tests of the classes in C, which are then those of the package."""
+    own = importlib.import_module("asyncfast")
+    asyncio.futures._CFuture, asyncio.tasks._CTask = own.Future, own.Task
+    if default.name != "asyncio":
+        default_test_loops(default)
+    module = importlib.import_module(f"test.test_asyncio.{group.module}")
+    return [
+        cls
+        for name, cls in vars(module).items()
+        if isinstance(cls, type) and issubclass(cls, unittest.TestCase)
+        if cls.__module__ == module.__name__
+        if re.match("C[A-Z]|.*(CFuture|CTask)", name) and name not in group.others
+    ]
+
+
 def load(name, default):
     """All tests of a group, in an order that is the same every time."""
     group = GROUPS[name]
     loader = unittest.TestLoader()
-    if isinstance(group, Mixins):
+    if isinstance(group, Classes):
+        classes = own_classes(group, default)
+    elif isinstance(group, Mixins):
         classes = [bound_class(name, group, default)]
     else:
         classes = module_classes(group, default)

@@ -49,7 +49,10 @@ callback_push(AfLoop *loop, AfFuture *future, PyObject *callback,
     if (task != NULL) {
         return af_loop_push(loop, af_step_wake, Py_NewRef((PyObject *)task));
     }
-    return af_handle_schedule(loop, callback, (PyObject *)future, context);
+    /* asyncio's add_done_callback keeps an explicit None, which means the
+     * context that is current now. */
+    return af_handle_schedule(loop, callback, (PyObject *)future,
+                              context == Py_None ? NULL : context);
 }
 
 /* The same as a caller in Python would do it. */
