@@ -9,7 +9,7 @@ import importlib.util
 import weakref
 
 import pytest
-from support import PY, like_asyncio, normalise, once
+from support import PY, like_asyncio, normalise, once, turns
 
 
 class Thing:
@@ -152,6 +152,79 @@ def test_it_runs_in_the_context_it_is_given(loop, schedule):
     once(loop)
     assert context[variable] == "inside"
     assert variable.get() == "unset"
+
+
+def test_a_change_in_one_callback_is_not_seen_by_another(loop, schedule):
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    def change(value):
+        seen.append(variable.get())
+        variable.set(value)
+        loop.call_soon(lambda: seen.append(variable.get()))
+
+    for value in range(3):
+        schedule(change, value)
+    loop.run_until_complete(turns(3))
+    assert seen == ["unset"] * 3 + [0, 1, 2]
+
+
+def test_a_token_belongs_to_the_context_of_its_callback(loop, schedule):
+    variable = contextvars.ContextVar("variable", default="unset")
+    tokens, refused = [], []
+
+    def reset():
+        try:
+            variable.reset(tokens[0])
+        except ValueError:
+            refused.append(True)
+
+    schedule(lambda: tokens.append(variable.set("x")))
+    once(loop)
+    schedule(reset)
+    once(loop)
+    assert refused == [True]
+
+
+def test_a_context_that_somebody_keeps_is_his(loop, schedule):
+    variable = contextvars.ContextVar("variable", default="unset")
+    handles, seen = [], []
+
+    def look():
+        context = handles[0]._context
+        seen.append((context, context.get(variable)))
+        variable.set("changed")
+        seen.append((context, context.get(variable)))
+
+    variable.set("before")
+    handles.append(schedule(look))
+    variable.set("after")
+    once(loop)
+    schedule(variable.set, "another")
+    once(loop)
+    context = handles[0]._context
+    assert seen == [(context, "before"), (context, "changed")]
+    assert context[variable] == "changed"
+    assert variable.get() == "after"
+
+
+def test_the_values_of_a_context_are_let_go(loop, schedule):
+    class Value:
+        pass
+
+    variable = contextvars.ContextVar("variable")
+
+    def scenario():
+        value = Value()
+        variable.set(value)
+        schedule(int)
+        return weakref.ref(value)
+
+    value = contextvars.copy_context().run(scenario)
+    assert value() is not None
+    once(loop)
+    gc.collect()
+    assert value() is None
 
 
 def test_the_context_is_left_when_the_callback_raises(loop, reports, schedule):

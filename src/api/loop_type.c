@@ -39,6 +39,7 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->sleep_item);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->thread_id);
+    Py_VISIT(loop->spare_context);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->current_task);
     int err = ring_traverse(&loop->ready, visit, arg);
@@ -68,6 +69,7 @@ loop_clear(PyObject *self)
     Py_CLEAR(loop->workers);
     Py_CLEAR(loop->default_executor);
     Py_CLEAR(loop->current_handle);
+    Py_CLEAR(loop->spare_context);
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->current_task);
     return 0;
@@ -147,6 +149,8 @@ loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     loop->state = PyModule_GetState(module);
     loop->thread_id = Py_NewRef(Py_None);
     af_fork_register(loop);
+    Py_XSETREF(loop->state->loop_class,
+               (PyTypeObject *)Py_NewRef((PyObject *)type));
     if (af_poll_init(&loop->poll) < 0 || loop_note_overrides(loop, type) < 0) {
         Py_DECREF(loop);
         return NULL;

@@ -1,6 +1,7 @@
 /* module.c -- asyncfast._core: the order in which the rooms are set up. */
 #include "api/loop_type.h"
 #include "core/await.h"
+#include "core/context.h"
 #include "core/handle.h"
 #include "core/layout.h"
 #include "core/task.h"
@@ -36,14 +37,15 @@ static int
 module_exec(PyObject *module)
 {
     AfState *state = PyModule_GetState(module);
-    if (af_state_init(state) < 0 || af_handle_init_type(module) < 0
-        || af_timers_init_type(module) < 0 || af_future_init_type(module) < 0
-        || af_await_init_type(module) < 0 || af_task_init_type(module) < 0
-        || af_watch_init_type(module) < 0 || af_sock_init_type(module) < 0
-        || af_transport_init_type(module) < 0 || af_stream_init_type(module) < 0
-        || af_datagram_init_type(module) < 0 || af_server_init_type(module) < 0
-        || af_dns_init_type(module) < 0 || af_workers_init_type(module) < 0
-        || af_executor_init_type(module) < 0 || af_loop_init_type(module) < 0) {
+    if (af_state_init(state) < 0 || af_context_init(state) < 0
+        || af_handle_init_type(module) < 0 || af_timers_init_type(module) < 0
+        || af_future_init_type(module) < 0 || af_await_init_type(module) < 0
+        || af_task_init_type(module) < 0 || af_watch_init_type(module) < 0
+        || af_sock_init_type(module) < 0 || af_transport_init_type(module) < 0
+        || af_stream_init_type(module) < 0 || af_datagram_init_type(module) < 0
+        || af_server_init_type(module) < 0 || af_dns_init_type(module) < 0
+        || af_workers_init_type(module) < 0 || af_executor_init_type(module) < 0
+        || af_loop_init_type(module) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0

@@ -74,6 +74,9 @@
 /* From 3.12 on throw(type, value, traceback) of iterators warns. */
 #define AF_THROW_WARNS (PY_VERSION_HEX >= 0x030c0000)
 
+/* A Context is a struct of its own that we know up to 3.13. */
+#define AF_CONTEXT_LAYOUT_KNOWN (PY_VERSION_HEX < 0x030e0000)
+
 /* Where an object's dict and weak references are not fields of it. */
 #define AF_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
 

@@ -79,7 +79,9 @@ af_state_traverse(AfState *state, visitproc visit, void *arg)
     Py_VISIT(state->kwnames_fileno);
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->stop_iteration);
+    Py_VISIT(state->no_vars);
     Py_VISIT(state->StepWrapper);
+    Py_VISIT(state->loop_class);
     return 0;
 }
 
@@ -105,7 +107,9 @@ af_state_clear(AfState *state)
     Py_CLEAR(state->kwnames_fileno);
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->stop_iteration);
+    Py_CLEAR(state->no_vars);
     Py_CLEAR(state->StepWrapper);
+    Py_CLEAR(state->loop_class);
 }
 
 AfState *

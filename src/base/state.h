@@ -157,9 +157,13 @@ typedef struct AfState {
     PyObject *kwnames_fileno;  /* owned; ("fileno",) */
     PyObject *kwnames_context; /* owned; ("context",) */
     PyObject *stop_iteration;  /* owned; see core/await.c */
+    PyObject *no_vars;         /* owned; the variables of an empty Context */
+    PyTypeObject *vars_type; /* borrowed: static; NULL where a Context's layout
+                                isn't known */
     PyTypeObject *StepWrapper; /* owned; the private callable by which a stock
                                   Task schedules its step */
     PyMethodDef *stock_wakeup; /* borrowed: static in _asyncio */
+    PyTypeObject *loop_class;  /* owned; the class of the loop made last */
     bool own_tasks;      /* loops make our Task and Future; see core/task.c */
     uint64_t task_count; /* the number in the last automatic name */
     struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */

@@ -8,6 +8,7 @@
 
 #include "base/args.h"
 #include "base/error.h"
+#include "core/context.h"
 #include "core/step.h"
 
 static AfState *
@@ -75,7 +76,7 @@ af_handle_fill(AfLoop *loop, AfHandle *handle, PyObject *callback,
     handle->loop = Py_NewRef((PyObject *)loop);
     handle->repr = Py_NewRef(Py_None);
     handle->context =
-        context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
+        context == NULL ? af_context_capture(loop->state) : Py_NewRef(context);
     handle->source_traceback =
         loop->debug ? handle_source_traceback(loop->state) : Py_NewRef(Py_None);
     return handle->context == NULL || handle->source_traceback == NULL ? -1 : 0;
@@ -111,6 +112,19 @@ af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
         Py_DECREF(handle);
         return NULL;
     }
+    return handle;
+}
+
+PyObject *
+af_handle_new_lasting(AfLoop *loop, PyObject *callback, PyObject *args)
+{
+    PyObject *context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        Py_DECREF(args);
+        return NULL;
+    }
+    PyObject *handle = af_handle_new(loop, callback, args, context);
+    Py_DECREF(context);
     return handle;
 }
 
@@ -200,9 +214,44 @@ handle_call(PyObject *callback, PyObject *args, PyObject *context)
     return result;
 }
 
+/* While the callback runs its handle has a Context, should anybody ask. */
+static int
+handle_enter_captured(AfLoop *loop, AfHandle *handle, PyObject **captured)
+{
+    if (!af_context_is_captured(loop->state, handle->context)) {
+        return 0;
+    }
+    PyObject *context = af_context_borrow(loop, handle->context);
+    if (context == NULL) {
+        return -1;
+    }
+    *captured = handle->context;
+    handle->context = context;
+    return 0;
+}
+
+/* Steals `context` and `captured`. */
+static void
+handle_leave_captured(AfLoop *loop, AfHandle *handle, PyObject *context,
+                      PyObject *captured)
+{
+    if (handle->context == context && af_context_is_unseen(context, captured)) {
+        handle->context = captured;
+        Py_DECREF(context);
+        af_context_return(loop, context);
+        return;
+    }
+    Py_DECREF(context);
+    Py_DECREF(captured);
+}
+
 static int
 handle_invoke(AfLoop *loop, AfHandle *handle)
 {
+    PyObject *captured = NULL;
+    if (handle_enter_captured(loop, handle, &captured) < 0) {
+        return handle_report(loop, (PyObject *)handle);
+    }
     /* The callback may cancel its own handle, which drops both. */
     PyObject *callback = Py_NewRef(handle->callback);
     PyObject *args = Py_NewRef(handle->args);
@@ -215,18 +264,24 @@ handle_invoke(AfLoop *loop, AfHandle *handle)
     else {
         Py_DECREF(result);
     }
-    Py_DECREF(context);
+    if (captured != NULL) {
+        handle_leave_captured(loop, handle, context, captured);
+    }
+    else {
+        Py_DECREF(context);
+    }
     Py_DECREF(args);
     Py_DECREF(callback);
     return err;
 }
 
 static bool
-handle_is_intact(const AfHandle *handle)
+handle_is_intact(const AfState *state, const AfHandle *handle)
 {
     return handle->callback != NULL && handle->context != NULL
-           && PyContext_CheckExact(handle->context) && handle->args != NULL
-           && PyTuple_CheckExact(handle->args);
+           && handle->args != NULL && PyTuple_CheckExact(handle->args)
+           && (PyContext_CheckExact(handle->context)
+               || af_context_is_captured(state, handle->context));
 }
 
 static int
@@ -248,7 +303,7 @@ af_handle_run(AfLoop *loop, PyObject *item)
     else if (loop->debug) {
         err = handle_delegate(loop, loop->state->str__run_debug, item);
     }
-    else if (handle_is_intact(handle)) {
+    else if (handle_is_intact(loop->state, handle)) {
         err = handle_invoke(loop, handle);
     }
     else {
@@ -361,8 +416,7 @@ af_handle_add_callback(PyObject *self, PyObject *handle)
 static bool
 handle_in_debug(AfState *state, AfHandle *handle)
 {
-    return handle->loop != NULL
-           && PyObject_TypeCheck(handle->loop, state->Loop_type)
+    return handle->loop != NULL && af_loop_check(state, handle->loop)
            && ((AfLoop *)handle->loop)->debug;
 }
 
@@ -394,6 +448,31 @@ handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyObject *
+af_handle_get_context(PyObject *self, void *Py_UNUSED(closure))
+{
+    AfHandle *handle = (AfHandle *)self;
+    if (handle->context == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_context");
+        return NULL;
+    }
+    if (af_context_is_captured(handle_state(self), handle->context)) {
+        PyObject *context = af_context_make(handle->context);
+        if (context == NULL) {
+            return NULL;
+        }
+        Py_SETREF(handle->context, context);
+    }
+    return Py_NewRef(handle->context);
+}
+
+int
+af_handle_set_context(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    Py_XSETREF(((AfHandle *)self)->context, Py_XNewRef(value));
+    return 0;
+}
+
 PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
                          "Don't run the callback; does nothing the second "
                          "time or after it ran.");
@@ -403,12 +482,21 @@ static PyMethodDef handle_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef handle_getset[] = {
+    {"_context", af_handle_get_context, af_handle_set_context, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 PyDoc_STRVAR(handle_doc, "One scheduled call, as call_soon() returns it.");
 
 static PyType_Slot handle_slots[] = {
-    {Py_tp_doc, (void *)handle_doc},      {Py_tp_dealloc, handle_dealloc},
-    {Py_tp_traverse, af_handle_traverse}, {Py_tp_clear, af_handle_clear},
-    {Py_tp_methods, handle_methods},      {0, NULL},
+    {Py_tp_doc, (void *)handle_doc},
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, af_handle_traverse},
+    {Py_tp_clear, af_handle_clear},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},
+    {0, NULL},
 };
 
 static PyType_Spec handle_spec = {

@@ -46,6 +46,15 @@ int af_handle_cancel(AfState *state, AfHandle *handle);
 PyObject *af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
                         PyObject *context);
 
+/* The same for one that may run more than once, in one context, a copy of the
+ * current one. */
+PyObject *af_handle_new_lasting(AfLoop *loop, PyObject *callback,
+                                PyObject *args);
+
+/* `_context`, which asyncio's own methods read. */
+PyObject *af_handle_get_context(PyObject *self, void *closure);
+int af_handle_set_context(PyObject *self, PyObject *value, void *closure);
+
 /* Schedule `callback(*args)`; `args` is stolen, `context` may be NULL.
  * A new handle, or NULL with an exception. */
 PyObject *af_handle_call_soon(AfLoop *loop, PyObject *callback, PyObject *args,

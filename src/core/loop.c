@@ -193,9 +193,6 @@ static int
 loop_poll(AfLoop *loop)
 {
     double timeout;
-    if (loop->ready.count > 0 && !loop->stopping && af_poll_skip(&loop->poll)) {
-        return 0;
-    }
     /* First, because it runs destructors, and those may schedule. */
     af_poll_flush(&loop->poll);
     if (loop_timeout(loop, &timeout) < 0) {
@@ -203,6 +200,9 @@ loop_poll(AfLoop *loop)
     }
     if (timeout != 0) {
         af_step_leave(loop);
+    }
+    else if (!loop->stopping && af_poll_skip(&loop->poll)) {
+        return 0;
     }
     PyObject *item = loop->sleep_item;
     loop->sleep_item = NULL;

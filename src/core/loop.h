@@ -30,6 +30,7 @@ struct AfLoop {
     PyObject *sleep_item;     /* owned; its argument, NULL if nothing is due */
     PyObject *current_handle; /* owned; what runs, in debug mode only */
     PyObject *thread_id;      /* owned; None while the loop doesn't run */
+    PyObject *spare_context;  /* owned; see core/context.c */
     PyObject *task_factory;   /* owned; NULL or None for our own Task */
     PyObject *current_task;   /* owned; what asyncio's dict has for the loop */
     AfLoop *next_loop;        /* borrowed: a loop unlinks itself when it dies */
@@ -45,12 +46,20 @@ struct AfLoop {
     bool custom_threadsafe; /* `call_soon_threadsafe`, by an instance */
 };
 
+/* Nearly every program has one class of loops. */
+static inline bool
+af_loop_check(const AfState *state, PyObject *object)
+{
+    return Py_IS_TYPE(object, state->loop_class)
+           || PyObject_TypeCheck(object, state->Loop_type);
+}
+
 /* True for a loop of ours on which scheduling a callback is seen by nobody: no
  * debug mode, no `call_soon` of the user's, and not closed. */
 static inline bool
 af_loop_is_plain(const AfState *state, PyObject *loop)
 {
-    if (!PyObject_TypeCheck(loop, state->Loop_type)) {
+    if (!af_loop_check(state, loop)) {
         return false;
     }
     const AfLoop *own = (const AfLoop *)loop;

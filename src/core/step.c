@@ -641,7 +641,7 @@ called_loop(PyObject *task)
                      : PyType_GetModuleByDef(Py_TYPE(loop), &af_module_def);
     if (module != NULL) {
         AfState *state = PyModule_GetState(module);
-        if (PyObject_TypeCheck(loop, state->Loop_type)) {
+        if (af_loop_check(state, loop)) {
             return (AfLoop *)loop;
         }
     }

@@ -384,13 +384,22 @@ static PyMethodDef timer_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef timer_getset[] = {
+    {"_context", af_handle_get_context, af_handle_set_context, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 PyDoc_STRVAR(timer_doc,
              "One delayed call, as call_later() and call_at() return it.");
 
 static PyType_Slot timer_slots[] = {
-    {Py_tp_doc, (void *)timer_doc},   {Py_tp_dealloc, timer_dealloc},
-    {Py_tp_traverse, timer_traverse}, {Py_tp_clear, timer_clear},
-    {Py_tp_methods, timer_methods},   {0, NULL},
+    {Py_tp_doc, (void *)timer_doc},
+    {Py_tp_dealloc, timer_dealloc},
+    {Py_tp_traverse, timer_traverse},
+    {Py_tp_clear, timer_clear},
+    {Py_tp_methods, timer_methods},
+    {Py_tp_getset, timer_getset},
+    {0, NULL},
 };
 
 static PyType_Spec timer_spec = {

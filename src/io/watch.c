@@ -315,7 +315,7 @@ watch_add(AfLoop *loop, int fd, int event, PyObject *const *args,
     if (packed == NULL) {
         return NULL;
     }
-    PyObject *handle = af_handle_new(loop, args[1], packed, NULL);
+    PyObject *handle = af_handle_new_lasting(loop, args[1], packed);
     if (handle != NULL
         && af_watch_set(loop, fd, event, handle_fire, handle, args[0]) < 0) {
         Py_CLEAR(handle);
