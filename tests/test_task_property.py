@@ -59,6 +59,8 @@ def give(thing):
 def plain(text):
     """A text without what differs from run to run, or from maker to maker."""
     text = re.sub(r"Task-\d+", "Task-N", normalise(text))
+    # Where something was made may be what is left of a text cut in the middle.
+    text = re.sub(r"\.\.\.[\w./-]*:\d+", "...", text)
     return re.sub(r" created at [^\s>]+:\d+|, created at [^\s>]+", "", text)
 
 
@@ -84,7 +86,6 @@ def counting(base):
 STOCK = asyncio.SelectorEventLoop, asyncio.Future, asyncio.Task
 OWN = asyncfast.new_event_loop, asyncfast.Future, asyncfast.Task
 KINDS = {
-    "asyncio": Kind(*STOCK, False),
     "asyncfast": Kind(*OWN, False),
     "stock tasks on asyncfast": Kind(*OWN[:2], STOCK[2], True),
     "own tasks on asyncio": Kind(STOCK[0], *OWN[1:], True),
@@ -133,7 +134,7 @@ class World:
         found.append(len(thing._callbacks or ()))
         if isinstance(thing, asyncio.Task):
             found += [thing._must_cancel, self.number(thing._fut_waiter)]
-            found.append(thing.get_coro() is None)
+            found.append(thing._coro is None)
         if isinstance(thing, asyncio.Task) and PY >= (3, 11):
             found.append(thing.cancelling())
         return found
@@ -542,8 +543,12 @@ def difference(expected, found):
 )
 @given(PROGRAM)
 def test_a_program_does_the_same_with_whichever_tasks(program):
-    expected, *rest = record(KINDS["asyncio"], program)
+    # A factory makes a difference to asyncio: to names, for one.
+    oracles = {
+        factory: record(Kind(*STOCK, factory), program) for factory in (False, True)
+    }
     for name, kind in KINDS.items():
+        expected, *rest = oracles[kind.factory]
         found, *found_rest = record(kind, program)
         assert found == expected, f"{name}:\n{difference(expected, found)}"
         assert found_rest == rest, name
