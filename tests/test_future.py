@@ -528,6 +528,25 @@ def test_a_retrieved_exception_is_not(make, loop, how):
     del future
 
 
+@pytest.mark.parametrize("tasks", [1, 2])
+async def test_an_exception_that_woke_a_task_is_retrieved(make, loop, tasks):
+    future, seen = make(), []
+
+    async def wait():
+        try:
+            await future
+        except LookupError as error:
+            seen.append(error)
+
+    waiting = [loop.create_task(wait()) for _ in range(tasks)]
+    await turns(1)
+    future.set_exception(LookupError())
+    assert future._log_traceback is True
+    await asyncio.gather(*waiting)
+    assert future._log_traceback is False and len(seen) == tasks
+    assert seen[0] is future.exception()
+
+
 def test_a_report_may_bring_the_future_back(make, loop):
     kept = []
     loop.set_exception_handler(lambda loop, context: kept.append(context["future"]))

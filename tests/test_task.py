@@ -311,6 +311,22 @@ async def test_cancelled_before_its_first_step(make):
         assert info.value.args == ("early",)
 
 
+async def test_cancelled_by_itself(make, loop):
+    async def work():
+        asyncio.current_task().cancel("why")
+        assert task._must_cancel
+        await future
+
+    future = loop.create_future()
+    task = make(work())
+    await turns(1)
+    # What it waits for was cancelled in its place.
+    assert future.cancelled() and task._fut_waiter is future
+    assert not task._must_cancel
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_cancelled_between_the_result_and_the_wakeup(make, loop):
     future = loop.create_future()
     task = make(wait(future))
