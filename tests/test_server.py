@@ -176,9 +176,10 @@ async def test_serve_forever_after_close(loop):
             await server.serve_forever()
 
 
-@pytest.mark.skipif(PY < (3, 13), reason="new in 3.13")
 @pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
-async def test_ending_the_clients(loop, method):
+async def test_ending_the_clients(loop, loop_name, method):
+    if PY < (3, 13) and loop_name == "asyncio":
+        pytest.skip("new in 3.13")
     async with serving(loop) as (server, address):
         clients = [(await loop.create_connection(Recorder, *address))[1]] * 3
         for client in clients:

@@ -435,6 +435,7 @@ static PyMethodDef loop_methods[] = {
     {"_add_callback", af_handle_add_callback, METH_O, NULL},
     {"_add_reader", FAST(af_watch_add_reader_unchecked), METH_FASTCALL, NULL},
     {"_add_writer", FAST(af_watch_add_writer_unchecked), METH_FASTCALL, NULL},
+    {"_clients_of", af_transport_list_clients, METH_O, NULL},
     {"_check_closed", af_loop_check_closed_method, METH_NOARGS, NULL},
     {"_ensure_fd_no_transport", af_watch_ensure_free, METH_O, NULL},
     {"_make_datagram_transport", FAST(af_datagram_make), KEYWORDS, NULL},

@@ -80,6 +80,9 @@
 /* Where an object's dict and weak references are not fields of it. */
 #define AF_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
 
+/* From 3.13 on a server is told which transport begins or ends. */
+#define AF_SERVER_KNOWS_CLIENTS (PY_VERSION_HEX >= 0x030d0000)
+
 /* recvmmsg and sendmmsg: many datagrams in one system call. */
 #if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
 #define AF_HAVE_MMSG 1

@@ -22,14 +22,21 @@ int af_address_from_python(PyObject *tuple, struct sockaddr_storage *address);
 bool af_address_parse(int family, PyObject *address,
                       struct sockaddr_storage *name, socklen_t *length);
 
-/* Addresses that were made into tuples lately. A server of datagrams sees the
- * same few again and again, and answers to the tuple that it was given. */
+/* An address that was made into a tuple. */
 typedef struct {
     PyObject *tuple; /* owned */
     struct sockaddr_in6 name;
     socklen_t length;
 } AfKnownAddress;
 
+/* As af_address_to_python; the same tuple for the same address of the Internet
+ * as last time. */
+PyObject *af_known_address_get(AfKnownAddress *known,
+                               const struct sockaddr *address,
+                               socklen_t length);
+
+/* Addresses that were made into tuples lately. A server of datagrams sees the
+ * same few again and again, and answers to the tuple that it was given. */
 enum { AF_KNOWN_ADDRESSES = 256 };
 
 typedef struct {

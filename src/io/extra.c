@@ -7,8 +7,12 @@
 
 /* A failing getsockname or getpeername leaves None, as in asyncio. */
 static int
-extra_set_name(PyObject *extra, PyObject *key, PyObject *sock, PyObject *method)
+extra_add_name(PyObject *extra, PyObject *key, PyObject *sock, PyObject *method)
 {
+    int known = PyDict_Contains(extra, key);
+    if (known != 0) {
+        return known < 0 ? -1 : 0;
+    }
     PyObject *name = PyObject_CallMethodNoArgs(sock, method);
     if (name == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_OSError)) {
@@ -32,16 +36,12 @@ af_extra_fill(AfState *state, PyObject *extra, PyObject *sock)
     int err = PyDict_SetItem(extra, state->str_socket, shown);
     Py_DECREF(shown);
     if (err < 0
-        || extra_set_name(extra, state->str_sockname, sock,
+        || extra_add_name(extra, state->str_sockname, sock,
                           state->str_getsockname)
                < 0) {
         return -1;
     }
-    int known = PyDict_Contains(extra, state->str_peername);
-    if (known != 0) {
-        return known < 0 ? -1 : 0;
-    }
-    return extra_set_name(extra, state->str_peername, sock,
+    return extra_add_name(extra, state->str_peername, sock,
                           state->str_getpeername);
 }
 

@@ -4,8 +4,8 @@
 
 #include "base/state.h"
 
-/* Enter the socket, its name and, if it isn't there yet, its peer's name in
- * the dictionary `extra`. 0, or -1 with an exception. */
+/* Enter the socket and, as far as they aren't there yet, its name and its
+ * peer's name in the dictionary `extra`. 0, or -1 with an exception. */
 int af_extra_fill(AfState *state, PyObject *extra, PyObject *sock);
 
 /* Send small writes at once; sockets that aren't TCP ignore it. */

@@ -19,17 +19,20 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *factory; /* owned */
-    PyObject *sock;    /* owned */
-    PyObject *ssl;     /* owned; None for plain connections */
-    PyObject *server;  /* owned */
-    PyObject *rest;    /* owned; the arguments as given, to serve again */
-    PyObject *family;  /* owned */
-    PyObject *type;    /* owned */
-    PyObject *proto;   /* owned */
-    PyObject *context; /* owned; NULL before CPython 3.15 */
+    PyObject *factory;   /* owned */
+    PyObject *sock;      /* owned */
+    PyObject *ssl;       /* owned; None for plain connections */
+    PyObject *server;    /* owned */
+    PyObject *rest;      /* owned; the arguments as given, to serve again */
+    PyObject *family;    /* owned */
+    PyObject *type;      /* owned */
+    PyObject *proto;     /* owned */
+    PyObject *context;   /* owned; NULL before CPython 3.15 */
+    AfKnownAddress name; /* of the last connection's own end */
     int fd;
     int backlog;
+    int lately; /* how many connections came at a time */
+    int full;   /* how often at least so many, in a row */
 } Listener;
 
 static int
@@ -46,6 +49,7 @@ listener_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->type);
     Py_VISIT(self->proto);
     Py_VISIT(self->context);
+    Py_VISIT(self->name.tuple);
     return 0;
 }
 
@@ -62,6 +66,8 @@ listener_clear(PyObject *op)
     Py_CLEAR(self->type);
     Py_CLEAR(self->proto);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->name.tuple);
+    self->name.length = 0;
     return 0;
 }
 
@@ -118,23 +124,51 @@ listener_make_socket(AfState *state, Listener *self, int fd)
     return conn;
 }
 
-/* A new {'peername': address}. */
+/* Steals `name`; NULL with NotImplementedError leaves it to the socket's own
+ * method. */
+static int
+extra_add(PyObject *extra, PyObject *key, PyObject *name)
+{
+    if (name == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    int err = PyDict_SetItem(extra, key, name);
+    Py_DECREF(name);
+    return err;
+}
+
+static int
+extra_add_own_name(Listener *self, PyObject *extra, PyObject *key, int fd)
+{
+    struct sockaddr_storage name;
+    socklen_t length = sizeof(name);
+    if (getsockname(fd, (struct sockaddr *)&name, &length) < 0) {
+        return 0;
+    }
+    return extra_add(
+        extra, key,
+        af_known_address_get(&self->name, (struct sockaddr *)&name, length));
+}
+
+/* A new {'peername': address, 'sockname': address}. */
 static PyObject *
-listener_extra(AfState *state, PyObject *conn,
+listener_extra(AfState *state, Listener *self, int fd,
                const struct sockaddr_storage *address, socklen_t length)
 {
+    PyObject *extra = PyDict_New();
+    if (extra == NULL) {
+        return NULL;
+    }
     PyObject *peername =
         af_address_to_python((const struct sockaddr *)address, length);
-    if (peername == NULL && PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
-        PyErr_Clear();
-        peername = PyObject_CallMethodNoArgs(conn, state->str_getpeername);
-    }
-    PyObject *extra = peername == NULL ? NULL : PyDict_New();
-    if (extra != NULL
-        && PyDict_SetItem(extra, state->str_peername, peername) < 0) {
+    if (extra_add(extra, state->str_peername, peername) < 0
+        || extra_add_own_name(self, extra, state->str_sockname, fd) < 0) {
         Py_CLEAR(extra);
     }
-    Py_XDECREF(peername);
     return extra;
 }
 
@@ -221,7 +255,7 @@ listener_connect(AfLoop *loop, Listener *self, int fd,
     AfState *state = loop->state;
     PyObject *conn = listener_make_socket(state, self, fd);
     PyObject *extra =
-        conn == NULL ? NULL : listener_extra(state, conn, address, length);
+        conn == NULL ? NULL : listener_extra(state, self, fd, address, length);
     int err;
     if (extra == NULL) {
         err =
@@ -261,11 +295,34 @@ accept_may_go_on(int code)
            || code == ECONNABORTED;
 }
 
+enum { FULL_ROUNDS = 8 };
+
+/* As many as lately came: whoever is left over makes the socket readable again,
+ * and a look that finds nobody is a system call. */
+static int
+accept_count(const Listener *self)
+{
+    int most = self->lately < 1 ? 1 : self->lately;
+    return most < self->backlog ? most : self->backlog;
+}
+
+static void
+accept_learn(Listener *self, int count, bool more)
+{
+    self->lately = count;
+    self->full = more ? self->full + 1 : 0;
+    if (self->full == FULL_ROUNDS) {
+        self->lately = count * 2;
+        self->full = 0;
+    }
+}
+
 static int
 listener_accept(AfLoop *loop, PyObject *op)
 {
     Listener *self = (Listener *)op;
-    for (int i = 0; i < self->backlog; i++) {
+    int most = accept_count(self);
+    for (int i = 0; i < most; i++) {
         if (!af_watch_is_set(loop, self->fd, AF_READ, op)) {
             return 0; /* what ran before has stopped the server */
         }
@@ -273,6 +330,7 @@ listener_accept(AfLoop *loop, PyObject *op)
         socklen_t length = sizeof(address);
         int fd = accept_fd(self->fd, &address, &length);
         if (fd < 0) {
+            accept_learn(self, i, false);
             return accept_may_go_on(-fd)
                        ? 0
                        : listener_accept_failed(loop, self, -fd);
@@ -281,6 +339,7 @@ listener_accept(AfLoop *loop, PyObject *op)
             return -1;
         }
     }
+    accept_learn(self, most, true);
     return 0;
 }
 

@@ -113,12 +113,10 @@ stream_attach_server(AfStream *self, PyObject *server)
     if (server == NULL) {
         return 0;
     }
-    PyObject *result = PyObject_CallMethodOneArg(
-        server, self->base.loop->state->str__attach, (PyObject *)self);
-    if (result == NULL) {
+    AfState *state = self->base.loop->state;
+    if (af_transport_tell_server(&self->base, server, state->str__attach) < 0) {
         return -1;
     }
-    Py_DECREF(result);
     self->base.server = Py_NewRef(server);
     return 0;
 }

@@ -99,6 +99,13 @@ int af_transport_force_close(AfTransport *self, PyObject *exc);
 /* Call connection_lost(exc) now, and close. 0, or -1 with an exception. */
 int af_transport_lose(AfTransport *self, PyObject *exc);
 
+/* Call _attach or _detach of a server. 0, or -1 with an exception. */
+int af_transport_tell_server(AfTransport *self, PyObject *server,
+                             PyObject *method);
+
+/* loop._clients_of(server): a new list of its open transports. */
+PyObject *af_transport_list_clients(PyObject *op, PyObject *server);
+
 /* Tell the server, if there is one, that this connection is over; once.
  * 0, or -1 with an exception. */
 int af_transport_detach_server(AfTransport *self);

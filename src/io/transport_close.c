@@ -23,6 +23,16 @@ transport_close_socket(AfTransport *self)
 }
 
 int
+af_transport_tell_server(AfTransport *self, PyObject *server, PyObject *method)
+{
+    PyObject *args[] = {server, (PyObject *)self};
+    PyObject *result = PyObject_VectorcallMethod(
+        method, args, AF_SERVER_KNOWS_CLIENTS ? 2 : 1, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
 af_transport_detach_server(AfTransport *self)
 {
     PyObject *server = self->server;
@@ -30,12 +40,10 @@ af_transport_detach_server(AfTransport *self)
         return 0;
     }
     self->server = NULL;
-    PyObject *name = self->loop->state->str__detach;
-    PyObject *result =
-        PyObject_CallMethodOneArg(server, name, (PyObject *)self);
+    int err =
+        af_transport_tell_server(self, server, self->loop->state->str__detach);
     Py_DECREF(server);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return err;
 }
 
 void
@@ -236,4 +244,22 @@ af_transport_fatal_error(PyObject *op, PyObject *args)
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+PyObject *
+af_transport_list_clients(PyObject *op, PyObject *server)
+{
+    AfLoop *loop = (AfLoop *)op;
+    PyObject *list = PyList_New(0);
+    for (int fd = 0; list != NULL && fd < loop->poll.capacity; fd++) {
+        AfWatch *watch = af_poll_find(&loop->poll, fd);
+        PyObject *owner = watch == NULL ? NULL : watch->owner;
+        if (owner != NULL
+            && PyObject_TypeCheck(owner, loop->state->Transport_type)
+            && ((AfTransport *)owner)->server == server
+            && PyList_Append(list, owner) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
 }
