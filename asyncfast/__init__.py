@@ -20,6 +20,7 @@ from ._version import __version__
 from .loop import Loop, new_event_loop
 from .tasks import OWN as _OWN_TASKS
 from .tasks import Future, Task
+from .tls import kind as _tls_kind
 
 if _typing.TYPE_CHECKING:
     from .policy import EventLoopPolicy
@@ -106,7 +107,10 @@ def build_info() -> dict[str, str]:
     descriptors. ``tasks``: ``own`` where loops make :class:`Future` and
     :class:`Task` of the C core, ``stock`` where they make asyncio's, because
     the structs of this Python's asyncio aren't known or the environment
-    variable ``ASYNCFAST_TASKS=stock`` was set at import.
+    variable ``ASYNCFAST_TASKS=stock`` was set at import. ``tls``: ``openssl``
+    where the C core does TLS records by the ssl module's own OpenSSL, ``ssl``
+    where by that module's methods, ``stock`` where asyncio does them; the
+    environment variable ``ASYNCFAST_TLS=ssl`` or ``=stock`` asks for that.
     """
     return {
         "version": __version__,
@@ -114,6 +118,7 @@ def build_info() -> dict[str, str]:
         "libuv": libuv_version(),
         "poller": _core.POLLER,
         "tasks": "own" if _OWN_TASKS else "stock",
+        "tls": _tls_kind(),
     }
 
 

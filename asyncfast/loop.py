@@ -20,7 +20,6 @@ from asyncio import (
     events,
     format_helpers,
     selector_events,
-    sslproto,
     trsock,
     unix_events,
 )
@@ -29,7 +28,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from . import _core
+from . import _core, tls
 from .children import ChildMixin
 from .server import Server
 from .signals import SignalMixin
@@ -288,7 +287,7 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
         **timeouts,
     ):
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = tls.new_protocol(
             self,
             protocol,
             sslcontext,
@@ -383,6 +382,11 @@ if sys.version_info >= (3, 13):
     # It removes a socket's file. Tools that find blocking calls excuse this one
     # by the file and function that it is in, so it has to be this very code.
     Loop._stop_serving = _borrow(_Unix._stop_serving, Loop)
+
+
+if tls.in_c:
+    # The one other place that makes a TLS protocol.
+    Loop.start_tls = tls.with_ours(asyncio.BaseEventLoop.start_tls)
 
 
 class _SelectorView:

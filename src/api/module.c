@@ -10,6 +10,7 @@
 #include "io/server.h"
 #include "io/sock.h"
 #include "io/stream.h"
+#include "io/tls.h"
 #include "io/watch.h"
 #include "os/executor.h"
 #include "os/fork.h"
@@ -43,9 +44,9 @@ module_exec(PyObject *module)
         || af_task_init_type(module) < 0 || af_watch_init_type(module) < 0
         || af_sock_init_type(module) < 0 || af_transport_init_type(module) < 0
         || af_stream_init_type(module) < 0 || af_datagram_init_type(module) < 0
-        || af_server_init_type(module) < 0 || af_dns_init_type(module) < 0
-        || af_workers_init_type(module) < 0 || af_executor_init_type(module) < 0
-        || af_loop_init_type(module) < 0) {
+        || af_tls_init_type(module) < 0 || af_server_init_type(module) < 0
+        || af_dns_init_type(module) < 0 || af_workers_init_type(module) < 0
+        || af_executor_init_type(module) < 0 || af_loop_init_type(module) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0
@@ -93,6 +94,20 @@ module_after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* Take the OpenSSL of this file of the _ssl module. True if that can be. */
+static PyObject *
+module_load_openssl(PyObject *module, PyObject *path)
+{
+    AfState *state = PyModule_GetState(module);
+    PyObject *encoded;
+    if (!PyUnicode_FSConverter(path, &encoded)) {
+        return NULL;
+    }
+    bool loaded = af_openssl_load(&state->openssl, PyBytes_AS_STRING(encoded));
+    Py_DECREF(encoded);
+    return PyBool_FromLong(loaded);
+}
+
 PyDoc_STRVAR(libuv_version_doc,
              "libuv_version($module, /)\n--\n\n"
              "The version of the libuv in use, like '1.44.2'.");
@@ -100,6 +115,7 @@ PyDoc_STRVAR(libuv_version_doc,
 static PyMethodDef module_methods[] = {
     {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
     {"_adopt_tasks", af_layout_adopt, METH_VARARGS, NULL},
+    {"_load_openssl", module_load_openssl, METH_O, NULL},
     {"_after_fork_in_child", module_after_fork_in_child, METH_NOARGS, NULL},
     {"_forget_task", af_task_forget, METH_O, NULL},
     {"_tasks", af_task_list, METH_NOARGS, NULL},

@@ -7,6 +7,7 @@
 #define AF_BASE_STATE_H
 
 #include "base/freelist.h"
+#include "base/openssl.h"
 
 /* Types of this extension, filled by each room's af_<noun>_init_type. */
 #define AF_STATE_TYPES(X) \
@@ -19,6 +20,8 @@
     X(StreamTransport)    \
     X(DatagramTransport)  \
     X(Listener)           \
+    X(TlsProtocol)        \
+    X(TlsTransport)       \
     X(Resolver)           \
     X(Future)             \
     X(FutureIter)         \
@@ -28,29 +31,42 @@
 
 /* Interned strings: state->str_<name>. */
 #define AF_STATE_NAMES(X)       \
+    X(_accept_failed)           \
     X(_accept_tls)              \
     X(_asyncio_future_blocking) \
     X(_attach)                  \
     X(_call_connection_lost)    \
+    X(_call_eof_received)       \
     X(_callbacks)               \
     X(_cancelled)               \
     X(_check_callback)          \
     X(_check_thread)            \
+    X(_control_app_writing)     \
+    X(_control_ssl_reading)     \
     X(_detach)                  \
+    X(_do_read__buffered)       \
+    X(_do_read_slowly)          \
+    X(_do_write)                \
     X(_extra)                   \
+    X(_give_up)                 \
     X(_hire_one)                \
     X(_log_transport_error)     \
     X(_loop)                    \
     X(_make_cancelled_error)    \
     X(_new_default_executor)    \
-    X(_accept_failed)           \
-    X(_report_callback_error)   \
+    X(_process_outgoing)        \
     X(_report_accepting)        \
+    X(_report_callback_error)   \
     X(_run)                     \
     X(_run_debug)               \
+    X(_ssl_protocol)            \
+    X(_start_shutdown)          \
     X(_work_queue)              \
+    X(_write_slowly)            \
+    X(_writelines_slowly)       \
     X(accept)                   \
     X(add_done_callback)        \
+    X(append)                   \
     X(buffer_updated)           \
     X(call_at)                  \
     X(call_exception_handler)   \
@@ -86,8 +102,10 @@
     X(name)                     \
     X(pause_writing)            \
     X(peername)                 \
+    X(pending)                  \
     X(proto)                    \
     X(protocol)                 \
+    X(read)                     \
     X(recv_into)                \
     X(recvfrom)                 \
     X(recvfrom_into)            \
@@ -106,7 +124,8 @@
     X(time)                     \
     X(transport)                \
     X(type)                     \
-    X(warning)
+    X(warning)                  \
+    X(write)
 
 /* Objects of the standard library: X(field, module, attributes). */
 #define AF_STATE_IMPORTS(X)                                                 \
@@ -169,6 +188,7 @@ typedef struct AfState {
     struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */
     struct AfLoop
         *first_loop; /* borrowed: a loop unlinks itself when it dies */
+    AfOpenssl openssl;
     AfFreelist handles;
     AfFreelist timers;
     AfFreelist futures;

@@ -64,7 +64,8 @@ stream_set_protocol(AfStream *self, PyObject *protocol)
         /* Some libraries have the methods without the base class. */
         buffered = !PyObject_HasAttr(protocol, state->str_data_received);
     }
-    self->buffered = buffered;
+    self->tls = PyObject_TypeCheck(protocol, state->TlsProtocol_type);
+    self->buffered = buffered && !self->tls;
     Py_XSETREF(self->base.protocol, Py_NewRef(protocol));
     return 0;
 }

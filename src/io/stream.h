@@ -8,6 +8,7 @@ typedef struct {
     AfTransport base;
     PyObject *empty_waiter; /* owned; told when the write buffer is empty */
     bool buffered;          /* the protocol is a BufferedProtocol */
+    bool tls;               /* the protocol is an AfTls */
     bool eof;               /* write_eof was called */
 } AfStream;
 

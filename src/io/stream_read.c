@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "io/io.h"
+#include "io/tls.h"
 
 
 /* What one connection may read in a turn before the others have theirs. */
@@ -78,6 +79,19 @@ stream_deliver(AfStream *self, const char *data, ssize_t size)
 }
 
 static ReadOutcome
+stream_decrypt(AfStream *self, char *data, ssize_t size)
+{
+    PyObject *protocol = Py_NewRef(self->base.protocol);
+    int err = af_tls_received((AfTls *)protocol, data, size);
+    Py_DECREF(protocol);
+    if (err < 0) {
+        return stream_callback_failed(
+            self, "Fatal error: protocol.buffer_updated() call failed.");
+    }
+    return size == AF_SCRATCH_SIZE ? READ_MORE : READ_DONE;
+}
+
+static ReadOutcome
 stream_read_data(AfStream *self)
 {
     char *scratch = af_io_scratch(self->base.loop);
@@ -90,7 +104,11 @@ stream_read_data(AfStream *self)
     if (size < 0) {
         return stream_recv_failed(self);
     }
-    return size == 0 ? stream_eof(self) : stream_deliver(self, scratch, size);
+    if (size == 0) {
+        return stream_eof(self);
+    }
+    return self->tls ? stream_decrypt(self, scratch, size)
+                     : stream_deliver(self, scratch, size);
 }
 
 static PyObject *
