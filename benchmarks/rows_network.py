@@ -111,7 +111,7 @@ async def unix_echo(loop, sock):
     return await loop.create_unix_server(Echo, sock=sock, backlog=BACKLOG)
 
 
-@served("TLS echo", at_100(KIB, 10 * KIB, 100 * KIB), tls=True)
+@served("TLS echo", at_100(64, KIB, 10 * KIB, 100 * KIB), tls=True)
 async def tls_echo(loop, sock, context):
     return await loop.create_server(Echo, sock=sock, backlog=BACKLOG, ssl=context)
 
