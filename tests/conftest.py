@@ -20,6 +20,8 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 from support import (  # noqa: E402
+    LOOPS,
+    TLS_WAYS,
     Reports,
     client_context,
     descriptors,
@@ -31,7 +33,6 @@ from support import (  # noqa: E402
 )
 
 GUARD = float(os.environ.get("ASYNCFAST_TEST_TIMEOUT", "30"))
-LOOPS = os.environ.get("ASYNCFAST_TEST_LOOPS", "asyncio,asyncfast").split(",")
 
 
 # -- The guard: a hang is a failure with a name ------------------------------------
@@ -127,8 +128,14 @@ def _warm():
 
 @pytest.fixture(params=LOOPS)
 def loop_name(request):
-    """`asyncio` or `asyncfast`."""
-    return request.param
+    """`asyncio` or `asyncfast`; with EVERY_TLS the latter in three ways."""
+    name, _, way = request.param.partition("-")
+    with pytest.MonkeyPatch.context() as patch:
+        if way:
+            from asyncfast import tls
+
+            patch.setattr(tls, *TLS_WAYS[way])
+        yield name
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 PY = sys.version_info[:2]
+LOOPS = os.environ.get("ASYNCFAST_TEST_LOOPS", "asyncio,asyncfast").split(",")
 
 
 def missing(what):
@@ -340,6 +341,16 @@ async def serving(loop, factory=Echo, **kwargs):
 
 
 # -- TLS ---------------------------------------------------------------------------
+
+# How to make asyncfast do TLS otherwise than it chose to.
+TLS_WAYS = {"by_ssl_module": ("direct", False), "by_asyncio": ("in_c", False)}
+
+# A mark for tests that are to run in each of these ways too.
+EVERY_TLS = pytest.mark.parametrize(
+    "loop_name",
+    [*LOOPS, *(f"asyncfast-{way}" for way in TLS_WAYS if "asyncfast" in LOOPS)],
+    indirect=True,
+)
 
 
 def tls_files(folder):

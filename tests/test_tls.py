@@ -9,6 +9,7 @@ import threading
 
 import pytest
 from support import (
+    EVERY_TLS,
     PY,
     BufferedRecorder,
     Echo,
@@ -32,6 +33,7 @@ pytestmark = [
         "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
     ),
     pytest.mark.usefixtures("collected"),
+    EVERY_TLS,
 ]
 
 

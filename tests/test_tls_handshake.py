@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 from support import (
+    EVERY_TLS,
     PY,
     Echo,
     Recorder,
@@ -32,6 +33,7 @@ pytestmark = [
         "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
     ),
     pytest.mark.usefixtures("collected"),
+    EVERY_TLS,
 ]
 
 
