@@ -337,6 +337,33 @@ async def test_cancelled_between_the_result_and_the_wakeup(make, loop):
         await task
 
 
+async def test_the_cancel_scopes_of_anyio(loop):
+    """They read _must_cancel, _fut_waiter and _callbacks, and cancel again and again."""
+    anyio = pytest.importorskip("anyio")
+    seen = []
+
+    async def work(number):
+        try:
+            await (anyio.sleep(100) if number % 2 else loop.create_future())
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0)
+                seen.append(number)
+            raise
+
+    for _ in range(3):
+        async with anyio.create_task_group() as group:
+            for number in range(4):
+                group.start_soon(work, number)
+            await turns(2)
+            group.cancel_scope.cancel()
+        with anyio.move_on_after(0) as scope:
+            await loop.create_future()
+        assert scope.cancelled_caught
+    assert sorted(seen) == sorted([*range(4)] * 3)
+    await asyncio.sleep(0)
+
+
 # -- KeyboardInterrupt, SystemExit -------------------------------------------------
 
 
