@@ -406,6 +406,26 @@ async def test_the_current_task_is_none_in_whatever_is_no_step(make, loop):
     assert seen == [None] * 4 and asyncio.current_task() is me
 
 
+def test_the_current_task_is_none_in_a_clock_of_ones_own(loop):
+    seen, clock = [], loop.time
+
+    def look():
+        seen.append(asyncio.current_task(loop))
+        return clock()
+
+    async def main():
+        timer = loop.call_later(1000, print)
+        await turns(3)
+        timer.cancel()
+        return asyncio.current_task()
+
+    loop.time = look
+    task = loop.run_until_complete(main())
+    del loop.time
+    assert [current for current in seen if current is not None] == [task]
+    assert seen.count(None) > 1
+
+
 async def test_the_current_task_is_none_in_a_protocol(loop):
     seen = []
 

@@ -234,6 +234,9 @@ loop_run_batch(AfLoop *loop)
 int
 af_loop_turn(AfLoop *loop)
 {
+    if (loop->custom_time) {
+        af_step_leave(loop);
+    }
     if (PyErr_CheckSignals() < 0 || loop_poll(loop) < 0
         || af_timers_fire(loop) < 0) {
         return -1;
