@@ -97,22 +97,26 @@ stop_set_value(PyObject *exc, PyObject *value, PyObject *args)
 static void
 iter_stop(AfState *state, PyObject *value)
 {
+    /* Whoever dies with the last value may await something himself. */
     PyObject *exc = state->stop_iteration;
+    state->stop_iteration = NULL;
     if (exc == NULL || !is_untouched(exc)) {
+        Py_XDECREF(exc);
         exc = PyObject_CallOneArg(PyExc_StopIteration, value);
-        if (exc == NULL) {
-            return;
-        }
-        Py_XSETREF(state->stop_iteration, exc);
     }
     else {
         PyObject *args = PyTuple_Pack(1, value);
         if (args == NULL) {
-            return;
+            Py_CLEAR(exc);
         }
-        stop_set_value(exc, Py_NewRef(value), args);
+        else {
+            stop_set_value(exc, Py_NewRef(value), args);
+        }
     }
-    af_restore_exception(Py_NewRef(exc));
+    if (exc != NULL) {
+        Py_XSETREF(state->stop_iteration, Py_NewRef(exc));
+        af_restore_exception(exc);
+    }
 }
 
 void
