@@ -2,6 +2,8 @@
 methods, a task that is initialized while it waits."""
 
 import asyncio
+import gc
+import weakref
 
 
 def settled(loop, value):
@@ -30,3 +32,42 @@ async def test_what_dies_with_a_result_may_await_another(loop):
         assert await settled(loop, number) == number
     await asyncio.sleep(0)
     assert seen == ["wrong"] * 3
+
+
+def test_while_tasks_are_cleared_they_are_not_among_all_tasks(loop, reports):
+    """A task that the collector clears is of no use, and some methods of it crash."""
+
+    class Cycle:
+        pass
+
+    def tell(_):
+        found.extend(asyncio.all_tasks(loop))
+        calls.append(None)
+
+    def leave_code():
+        # Not tracked by the collector, so it dies when what holds it is cleared.
+        cycle = Cycle()
+        cycle.cycle, cycle.code = cycle, compile("1", "", "exec")
+        told.append(weakref.ref(cycle.code, tell))
+
+    async def wait(future):
+        await future
+
+    def leave_task():
+        future = loop.create_future()
+        task = loop.create_task(wait(future))
+        loop.run_until_complete(asyncio.sleep(0))
+        future.task, future.future = task, future
+
+    found, calls, told = [], [], []
+    gc.disable()
+    try:
+        leave_code()
+        leave_task()
+        leave_code()
+        gc.collect()
+    finally:
+        gc.enable()
+    assert len(calls) == 2
+    assert found == []
+    assert len(reports.take()) == 1

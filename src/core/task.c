@@ -71,9 +71,12 @@ af_task_list(PyObject *module, PyObject *Py_UNUSED(ignored))
     if (list == NULL) {
         return NULL;
     }
-    /* Growing a list runs no Python code, so nobody unlinks meanwhile. */
+    /* Growing a list runs no Python code, so nobody unlinks meanwhile. What the
+     * collector has finalized it may be about to clear: as to a weak reference,
+     * that is gone. */
     for (AfOwnTask *task = state->first_task; task; task = task->next) {
-        if (PyList_Append(list, (PyObject *)task) < 0) {
+        if (!PyObject_GC_IsFinalized((PyObject *)task)
+            && PyList_Append(list, (PyObject *)task) < 0) {
             Py_DECREF(list);
             return NULL;
         }
