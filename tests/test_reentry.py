@@ -5,6 +5,8 @@ import asyncio
 import gc
 import weakref
 
+import pytest
+
 
 def settled(loop, value):
     future = loop.create_future()
@@ -71,3 +73,31 @@ def test_while_tasks_are_cleared_they_are_not_among_all_tasks(loop, reports):
     assert len(calls) == 2
     assert found == []
     assert len(reports.take()) == 1
+
+
+class Scheduling:
+    """Schedules much when it's collected."""
+
+    def __init__(self, loop):
+        self.cycle, self.loop = self, loop
+
+    def __del__(self):
+        for _ in range(100):
+            self.loop.call_soon(int)
+            self.loop.call_later(100, int)
+
+
+@pytest.mark.parametrize("name", ["_ready", "_scheduled"])
+def test_the_collector_may_schedule_while_the_queues_are_shown(loop, name):
+    threshold = gc.get_threshold()
+    kept = [[] for _ in range(200)]  # so that each new list is allocated
+    for _ in range(10):
+        gc.disable()
+        Scheduling(loop)
+        kept.append([])
+        gc.set_threshold(1)
+        gc.enable()
+        kept.append(getattr(loop, name))
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert len(getattr(loop, name)) >= 1000

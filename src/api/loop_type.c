@@ -195,13 +195,13 @@ static PyObject *
 loop_get_ready(PyObject *self, void *Py_UNUSED(closure))
 {
     AfRing *ring = &((AfLoop *)self)->ready;
-    PyObject *list = PyList_New((Py_ssize_t)ring->count);
-    if (list == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < ring->count; i++) {
-        PyList_SET_ITEM(list, (Py_ssize_t)i,
-                        Py_NewRef(af_ring_at(ring, i)->item));
+    /* Not of its final size at once: a new list may set off the collector, and
+     * that whatever schedules more. */
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < ring->count; i++) {
+        if (PyList_Append(list, af_ring_at(ring, i)->item) < 0) {
+            Py_CLEAR(list);
+        }
     }
     return list;
 }

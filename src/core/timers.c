@@ -173,13 +173,13 @@ af_timers_traverse(AfTimers *timers, visitproc visit, void *arg)
 PyObject *
 af_timers_list(const AfTimers *timers)
 {
-    PyObject *list = PyList_New((Py_ssize_t)timers->count);
-    if (list == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < timers->count; i++) {
-        PyList_SET_ITEM(list, (Py_ssize_t)i,
-                        Py_NewRef((PyObject *)timers->slots[i].timer));
+    /* A new list may set off the collector, and that change the heap; growing
+     * one doesn't. */
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < timers->count; i++) {
+        if (PyList_Append(list, (PyObject *)timers->slots[i].timer) < 0) {
+            Py_CLEAR(list);
+        }
     }
     return list;
 }
