@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from support import python
 
 
 def settled(loop, value):
@@ -101,3 +102,34 @@ def test_the_collector_may_schedule_while_the_queues_are_shown(loop, name):
         gc.set_threshold(*threshold)
     gc.collect()
     assert len(getattr(loop, name)) >= 1000
+
+
+FORK = """
+import gc, os, weakref
+from support import new_loop
+
+def leave_job():
+    loop = new_loop("asyncfast")
+    first = loop.run_in_executor(None, int)
+    while not first.done():
+        loop._run_once()
+    loop.run_in_executor(None, int)
+    return weakref.ref(loop)
+
+gc.disable()
+others = [new_loop("asyncfast") for _ in range(3)]
+forgotten = leave_job()
+pid = os.fork()
+if pid == 0:
+    for loop in others:
+        loop.run_until_complete(loop.run_in_executor(None, int))
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_loop_that_only_a_job_holds_may_die_in_a_forked_child():
+    spoilt = {"PYTHONMALLOC": "malloc_debug"}  # overwrites what is freed
+    for _ in range(3):
+        done = python("-W", "ignore", "-c", FORK, env=spoilt)
+        assert done.stdout == "0\n", done.stderr

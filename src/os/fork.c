@@ -37,16 +37,41 @@ af_fork_unregister(AfLoop *loop)
     loop->next_loop = loop->previous_loop = NULL;
 }
 
+static int
+loop_after_fork(AfLoop *loop, AfForkReset reset)
+{
+    if (af_poll_after_fork(&loop->poll) < 0) {
+        return -1;
+    }
+    /* The jobs that are dropped may have been the last to hold anything. */
+    PyObject *workers = Py_XNewRef(loop->workers);
+    int err = workers == NULL ? 0 : af_workers_after_fork(workers);
+    Py_XDECREF(workers);
+    reset(loop);
+    return err;
+}
+
+/* The first of these loops that isn't being destroyed; a new reference. */
+static AfLoop *
+loop_hold(AfLoop *loop)
+{
+    while (loop != NULL && Py_REFCNT(loop) == 0) {
+        loop = loop->next_loop;
+    }
+    return (AfLoop *)Py_XNewRef((PyObject *)loop);
+}
+
 int
 af_fork_after_in_child(AfState *state, AfForkReset reset)
 {
-    for (AfLoop *loop = state->first_loop; loop; loop = loop->next_loop) {
-        if (af_poll_after_fork(&loop->poll) < 0
-            || (loop->workers != NULL
-                && af_workers_after_fork(loop->workers) < 0)) {
-            return -1;
-        }
-        reset(loop);
+    int err = 0;
+    AfLoop *loop = loop_hold(state->first_loop);
+    while (loop != NULL && err == 0) {
+        err = loop_after_fork(loop, reset);
+        AfLoop *next = loop_hold(loop->next_loop);
+        Py_DECREF(loop);
+        loop = next;
     }
-    return 0;
+    Py_XDECREF(loop);
+    return err;
 }
