@@ -4,9 +4,12 @@ methods, a task that is initialized while it waits."""
 import asyncio
 import gc
 import weakref
+from collections import abc
 
 import pytest
-from support import python
+from support import python, turns
+
+import asyncfast
 
 
 def settled(loop, value):
@@ -133,3 +136,66 @@ def test_a_loop_that_only_a_job_holds_may_die_in_a_forked_child():
     for _ in range(3):
         done = python("-W", "ignore", "-c", FORK, env=spoilt)
         assert done.stdout == "0\n", done.stderr
+
+
+class Stop(StopIteration):
+    def __new__(cls, *args):
+        return Exception.__new__(Exception)
+
+
+class Thrower(abc.Coroutine):
+    """Its throw() ends with a class that makes instances of another."""
+
+    def __init__(self, future):
+        self.iterator = future.__await__()
+
+    def send(self, value):
+        return self.iterator.send(value)
+
+    def throw(self, *args):
+        return self.iterator.throw(Stop)
+
+    def close(self):
+        pass
+
+    def __await__(self):
+        return self
+
+
+async def test_an_exception_may_not_be_of_its_class(loop):
+    task = asyncio.Task(Thrower(loop.create_future()), loop=loop)
+    await turns(2)
+    task.cancel()
+    await turns(3)
+    assert type(task.exception()) is Exception
+
+
+def test_a_task_may_leave_its_loop_to_die(loop, reports):
+    """In a step that is called by name, when nobody else holds the loop."""
+
+    async def leave():
+        await held["future"]
+        held.pop("task").__init__(unused, loop=loop)
+        held.clear()
+        asyncio.tasks._current_tasks.clear()
+        gc.collect()
+
+    def waiting():
+        own = asyncfast.new_event_loop()
+        held["future"] = own.create_future()
+        held["task"] = own.create_task(leave())
+        own.run_until_complete(asyncio.sleep(0))
+        [(wakeup, _)] = held["future"]._callbacks
+        held["future"].set_result(None)
+        own.close()
+        return wakeup, weakref.ref(own)
+
+    held, unused = {}, asyncio.sleep(0)
+    wakeup, forgotten = waiting()
+    done = loop.create_future()
+    done.set_result(None)
+    wakeup(done)
+    assert forgotten() is None
+    loop.run_until_complete(asyncio.sleep(0))
+    unused.close()
+    assert "already done" in str(reports.take_one()["exception"])

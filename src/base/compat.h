@@ -22,9 +22,26 @@
 #error "asyncfast needs CPython 3.10 or newer"
 #endif
 
-/* Private in 3.10, public from 3.11. */
+/* Public from 3.11; 3.10's takes every class in the MRO for a heap type, and
+ * reads past the end of `object`. */
 #if PY_VERSION_HEX < 0x030b0000
-#define PyType_GetModuleByDef _PyType_GetModuleByDef
+static inline PyObject *
+PyType_GetModuleByDef(PyTypeObject *type, struct PyModuleDef *def)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); i++) {
+        PyObject *base = PyTuple_GET_ITEM(type->tp_mro, i);
+        PyObject *module =
+            PyType_HasFeature((PyTypeObject *)base, Py_TPFLAGS_HEAPTYPE)
+                ? ((PyHeapTypeObject *)base)->ht_module
+                : NULL;
+        if (module != NULL && PyModule_GetDef(module) == def) {
+            return module;
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "%s is no type of this module",
+                 type->tp_name);
+    return NULL;
+}
 #endif
 
 /* Before 3.12 a slot class keeps its weak references in the object; from 3.12

@@ -477,6 +477,12 @@ coro_throw(AfState *state, PyObject *coro, PyObject *exc, PyObject **result)
         return PYGEN_ERROR;
     }
     PyObject *stop = af_take_exception();
+    /* What was thrown as a class becomes an instance only now, and the class
+     * may make one of another. */
+    if (!PyObject_TypeCheck(stop, (PyTypeObject *)PyExc_StopIteration)) {
+        af_restore_exception(stop);
+        return PYGEN_ERROR;
+    }
     *result = Py_NewRef(((PyStopIterationObject *)stop)->value);
     Py_DECREF(stop);
     return PYGEN_RETURN;
@@ -509,8 +515,8 @@ step_resume(AfLoop *loop, AfTask *task, PyObject *exc)
 static int
 step_refuse_done(AfState *state, AfTask *task, PyObject *exc)
 {
-    PyErr_Format(state->InvalidStateError, "__step(): already done: %R %R",
-                 task, exc == NULL ? Py_None : exc);
+    PyErr_Format(state->InvalidStateError, "_step(): already done: %R %R", task,
+                 exc == NULL ? Py_None : exc);
     return -1;
 }
 
@@ -630,8 +636,8 @@ af_step_wake(AfLoop *loop, PyObject *item)
     return err;
 }
 
-/* The loop of a task whose step is called by name; NULL with an exception if
- * the task was initialized anew on a loop that isn't ours. */
+/* The loop of a task whose step is called by name, a new reference; NULL with
+ * an exception if the task was initialized anew on a loop that isn't ours. */
 static AfLoop *
 called_loop(PyObject *task)
 {
@@ -642,14 +648,15 @@ called_loop(PyObject *task)
     if (module != NULL) {
         AfState *state = PyModule_GetState(module);
         if (af_loop_check(state, loop)) {
-            return (AfLoop *)loop;
+            return (AfLoop *)Py_NewRef(loop);
         }
     }
     PyErr_SetString(PyExc_RuntimeError, "the task changed its loop");
     return NULL;
 }
 
-/* In a handle, which entered the task's context. */
+/* In a handle, which entered the task's context. Steals `loop`, which the task
+ * may leave in its step. */
 static PyObject *
 called_step(AfLoop *loop, AfTask *task, PyObject *exc)
 {
@@ -657,6 +664,7 @@ called_step(AfLoop *loop, AfTask *task, PyObject *exc)
     if (!loop->stepping) {
         af_step_leave(loop);
     }
+    Py_DECREF(loop);
     return err < 0 ? NULL : Py_NewRef(Py_None);
 }
 
