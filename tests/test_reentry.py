@@ -7,7 +7,7 @@ import weakref
 from collections import abc
 
 import pytest
-from support import python, turns
+from support import like_asyncio, python, told, turns
 
 import asyncfast
 
@@ -138,6 +138,31 @@ def test_a_loop_that_only_a_job_holds_may_die_in_a_forked_child():
         assert done.stdout == "0\n", done.stderr
 
 
+# -- Overridden methods ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_call_soon_may_initialize_the_future_anew(count):
+    class Loop(asyncfast.Loop):
+        def call_soon(self, callback, *args, context=None):
+            with pytest.raises(ZeroDivisionError):
+                future.__init__(loop=NoDebug())
+            scheduled.append(callback)
+
+    class NoDebug:
+        def get_debug(self):
+            return 1 / 0
+
+    scheduled = []
+    loop = Loop()
+    future = asyncfast.Future(loop=loop)
+    for _ in range(count):
+        future.add_done_callback(print)
+    future.set_result(None)
+    assert scheduled == [print] * count
+    loop.close()
+
+
 class Stop(StopIteration):
     def __new__(cls, *args):
         return Exception.__new__(Exception)
@@ -168,6 +193,54 @@ async def test_an_exception_may_not_be_of_its_class(loop):
     task.cancel()
     await turns(3)
     assert type(task.exception()) is Exception
+
+
+# -- A task that is initialized while it waits --------------------------------------
+
+
+async def awaits(future, seen):
+    try:
+        seen.append(await future)
+    except BaseException as error:
+        seen.append(type(error))
+
+
+def initialize_again(loop, end, debug):
+    """A task waits, is initialized, and what it waited for comes to its end."""
+    seen = []
+
+    async def main():
+        old, new = loop.create_future(), loop.create_future()
+        task = loop.create_task(awaits(old, seen), name="task")
+        await turns(1)
+        task._log_destroy_pending = False
+        task.__init__(awaits(new, seen), loop=loop, name="task")
+        await turns(1)
+        loop.set_debug(debug)
+        end(old)
+        await turns(2)
+        if not new.done():
+            new.set_result("new")
+        await turns(3)
+        return task.done(), old.cancelled() or str(old.exception())
+
+    done = loop.run_until_complete(main())
+    loop.set_debug(False)
+    return done, seen, [message for message, _ in told(loop)]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda future: future.set_result("old"),
+        lambda future: future.set_exception(KeyError("old")),
+        lambda future: future.cancel(),
+    ],
+    ids=["result", "exception", "cancel"],
+)
+def test_what_a_task_awaited_before_wakes_it(loop, end, debug):
+    like_asyncio(loop, lambda loop: initialize_again(loop, end, debug))
 
 
 def test_a_task_may_leave_its_loop_to_die(loop, reports):

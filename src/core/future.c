@@ -49,22 +49,29 @@ callback_push(AfLoop *loop, AfFuture *future, PyObject *callback,
     if (task != NULL) {
         return af_loop_push(loop, af_step_wake, Py_NewRef((PyObject *)task));
     }
+    /* A Task may wait for something else by now. */
+    PyObject *shown = af_step_spell_out(loop->state, callback);
+    if (shown == NULL) {
+        return -1;
+    }
     /* asyncio's add_done_callback keeps an explicit None, which means the
      * context that is current now. */
-    return af_handle_schedule(loop, callback, (PyObject *)future,
-                              context == Py_None ? NULL : context);
+    int err = af_handle_schedule(loop, shown, (PyObject *)future,
+                                 context == Py_None ? NULL : context);
+    Py_DECREF(shown);
+    return err;
 }
 
 /* The same as a caller in Python would do it. */
 static int
-callback_call_soon(AfState *state, AfFuture *future, PyObject *callback,
-                   PyObject *context)
+callback_call_soon(AfState *state, PyObject *loop, AfFuture *future,
+                   PyObject *callback, PyObject *context)
 {
     PyObject *shown = af_step_spell_out(state, callback);
     if (shown == NULL) {
         return -1;
     }
-    PyObject *args[] = {future->loop, shown, (PyObject *)future, context};
+    PyObject *args[] = {loop, shown, (PyObject *)future, context};
     PyObject *handle = PyObject_VectorcallMethod(state->str_call_soon, args, 3,
                                                  state->kwnames_context);
     Py_DECREF(shown);
@@ -73,23 +80,23 @@ callback_call_soon(AfState *state, AfFuture *future, PyObject *callback,
 }
 
 static int
-callback_schedule(AfState *state, AfFuture *future, PyObject *callback,
-                  PyObject *context)
+callback_schedule(AfState *state, PyObject *loop, AfFuture *future,
+                  PyObject *callback, PyObject *context)
 {
-    if (af_loop_is_plain(state, future->loop)) {
-        AfLoop *loop = (AfLoop *)future->loop;
-        return callback_push(loop, future, callback, context);
-    }
-    return callback_call_soon(state, future, callback, context);
+    return af_loop_is_plain(state, loop)
+               ? callback_push((AfLoop *)loop, future, callback, context)
+               : callback_call_soon(state, loop, future, callback, context);
 }
 
 static int
-callbacks_schedule(AfState *state, AfFuture *future, PyObject *callbacks)
+callbacks_schedule(AfState *state, PyObject *loop, AfFuture *future,
+                   PyObject *callbacks)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); i++) {
         PyObject *pair = Py_NewRef(PyList_GET_ITEM(callbacks, i));
-        int err = callback_schedule(state, future, PyTuple_GET_ITEM(pair, 0),
-                                    PyTuple_GET_ITEM(pair, 1));
+        int err =
+            callback_schedule(state, loop, future, PyTuple_GET_ITEM(pair, 0),
+                              PyTuple_GET_ITEM(pair, 1));
         Py_DECREF(pair);
         if (err < 0) {
             return -1;
@@ -104,19 +111,22 @@ future_schedule_callbacks(AfState *state, AfFuture *future)
     PyObject *callback = future->callback0;
     PyObject *context = future->context0;
     PyObject *callbacks = future->callbacks;
+    /* A `call_soon` of the user's may initialize the future anew. */
+    PyObject *loop = Py_XNewRef(future->loop);
     future->callback0 = future->context0 = future->callbacks = NULL;
     int err = 0;
     if (callback != NULL) {
-        err = callback_schedule(state, future, callback, context);
+        err = callback_schedule(state, loop, future, callback, context);
         Py_DECREF(callback);
         Py_XDECREF(context);
     }
     if (callbacks != NULL) {
         if (err == 0) {
-            err = callbacks_schedule(state, future, callbacks);
+            err = callbacks_schedule(state, loop, future, callbacks);
         }
         Py_DECREF(callbacks);
     }
+    Py_XDECREF(loop);
     return err;
 }
 

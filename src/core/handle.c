@@ -374,6 +374,35 @@ call_soon_task(AfLoop *loop, PyObject *callback, PyObject *const *args,
                : 0;
 }
 
+static PyObject *
+call_soon_shown(AfLoop *loop, PyObject *callback, PyObject *const *args,
+                Py_ssize_t nargs, PyObject *context)
+{
+    PyObject *method = loop->state->str_call_soon;
+    if (af_handle_check(loop, callback, method, false) < 0) {
+        return NULL;
+    }
+    PyObject *packed = af_handle_pack(loop->state, args, nargs);
+    return packed == NULL
+               ? NULL
+               : af_handle_call_soon(loop, callback, packed, context);
+}
+
+/* By inherited methods of a future, on which a Task stands for its wake-up; it
+ * may wait for something else by now. */
+static PyObject *
+call_soon_bare(AfLoop *loop, PyObject *task, PyObject *const *args,
+               Py_ssize_t nargs, PyObject *context)
+{
+    PyObject *shown = af_step_spell_out(loop->state, task);
+    if (shown == NULL) {
+        return NULL;
+    }
+    PyObject *handle = call_soon_shown(loop, shown, args, nargs, context);
+    Py_DECREF(shown);
+    return handle;
+}
+
 PyObject *
 af_handle_call_soon_method(PyObject *self, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
@@ -382,19 +411,18 @@ af_handle_call_soon_method(PyObject *self, PyObject *const *args,
     PyObject *callback, *context;
     Py_ssize_t used = af_args_split(&call_soon_params, args, nargs, kwnames,
                                     &callback, &context);
-    if (used < 0
-        || af_handle_check(loop, callback, loop->state->str_call_soon, false)
-               < 0) {
+    if (used < 0) {
         return NULL;
     }
     int pushed = call_soon_task(loop, callback, args + used, nargs - used);
     if (pushed != 0) {
         return pushed < 0 ? NULL : Py_NewRef(Py_None);
     }
-    PyObject *packed = af_handle_pack(loop->state, args + used, nargs - used);
-    return packed == NULL
-               ? NULL
-               : af_handle_call_soon(loop, callback, packed, context);
+    args += used;
+    nargs -= used;
+    return af_step_is_bare(loop->state, callback)
+               ? call_soon_bare(loop, callback, args, nargs, context)
+               : call_soon_shown(loop, callback, args, nargs, context);
 }
 
 PyObject *

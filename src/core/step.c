@@ -95,9 +95,8 @@ is_wakeup(const AfState *state, PyObject *callback)
     return def == &step_methods[WAKEUP] || def == state->stock_wakeup;
 }
 
-/* True for a Task that may stand in a callback's place as itself. */
-static bool
-is_bare_task(const AfState *state, PyObject *callback)
+bool
+af_step_is_bare(const AfState *state, PyObject *callback)
 {
     return Py_IS_TYPE(callback, state->Task_type)
            || Py_IS_TYPE(callback, (PyTypeObject *)state->AsyncioTask);
@@ -106,7 +105,7 @@ is_bare_task(const AfState *state, PyObject *callback)
 PyObject *
 af_step_spell_out(AfState *state, PyObject *callback)
 {
-    return is_bare_task(state, callback)
+    return af_step_is_bare(state, callback)
                ? PyCFunction_New(&step_methods[WAKEUP], callback)
                : Py_NewRef(callback);
 }
@@ -129,7 +128,7 @@ af_step_woken(AfLoop *loop, PyObject *callback, PyObject *future)
     if (is_wakeup(state, callback)) {
         task = PyCFunction_GET_SELF(callback);
     }
-    else if (!is_bare_task(state, callback)) {
+    else if (!af_step_is_bare(state, callback)) {
         return NULL;
     }
     return task_is_of(loop, task) && ((AfTask *)task)->fut_waiter == future
@@ -295,7 +294,7 @@ await_take_first_place(AfState *state, AfTask *task, AfFuture *future)
 {
     PyObject *self = (PyObject *)task;
     bool bare = af_future_is_own(state, (PyObject *)future)
-                && is_bare_task(state, self)
+                && af_step_is_bare(state, self)
                 && af_loop_is_plain(state, future->loop);
     PyObject *callback =
         bare ? Py_NewRef(self) : PyCFunction_New(&step_methods[WAKEUP], self);

@@ -24,6 +24,9 @@ AfTask *af_step_woken(AfLoop *loop, PyObject *callback, PyObject *future);
  * itself, anything else as it is. A new reference; NULL with an exception. */
 PyObject *af_step_spell_out(AfState *state, PyObject *callback);
 
+/* True for a Task that stands for its wake-up. */
+bool af_step_is_bare(const AfState *state, PyObject *callback);
+
 /* Schedule `callback(*args)` without a handle if it is the step or wake-up of
  * a Task of this loop: 1 if so, 0 if not, -1 with an exception. */
 int af_step_push(AfLoop *loop, PyObject *callback, PyObject *const *args,
