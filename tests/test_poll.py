@@ -8,6 +8,7 @@ from support import connected, turns
 
 # As docs/differences.md promises.
 MOST_TURNS = 16
+MOST_SLOW_TURNS = 4
 
 
 async def turns_until(condition):
@@ -55,6 +56,19 @@ async def test_slow_turns_see_every_event(loop, pair, fired):
         await turns(1)
     pair[1].send(b"x")
     assert await turns_until(lambda: fired) <= 2
+
+
+async def test_turns_that_become_slow_see_an_event_soon(loop, pair, fired):
+    for _ in range(10):
+        await turns(1000)
+        pair[1].send(b"x")
+        slow = 0
+        while not fired:
+            time.sleep(0.001)
+            await turns(1)
+            slow += 1
+        assert slow <= MOST_SLOW_TURNS + 2
+        fired.clear()
 
 
 async def test_a_loop_sees_its_own_writes_at_once(loop):

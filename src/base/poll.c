@@ -280,6 +280,12 @@ poll_shake_off_strays(AfPoll *poll)
     return poll_start_over(poll);
 }
 
+bool
+af_poll_is_late(const AfPoll *poll)
+{
+    return af_monotonic() - poll->last > stride_seconds;
+}
+
 /* A busy loop pays for each wait what several callbacks cost. */
 static void
 poll_found_nothing(AfPoll *poll)

@@ -95,12 +95,18 @@ int af_poll_want(AfPoll *poll, AfWatch *watch, int events);
 /* Tell the operating system what changed. */
 void af_poll_flush(AfPoll *poll);
 
+/* Turns that were quick may become slow. */
+enum { AF_LOOK_AT_CLOCK_EVERY = 4 };
+bool af_poll_is_late(const AfPoll *poll);
+
 /* True if a wait that may take no time can be left out this turn: when many in a
  * row found nothing, and a few turns follow each other quickly. */
 static inline bool
 af_poll_skip(AfPoll *poll)
 {
-    if (poll->skips == 0 || poll->dirty != NULL) {
+    if (poll->skips == 0 || poll->dirty != NULL
+        || (poll->skips % AF_LOOK_AT_CLOCK_EVERY == 0
+            && af_poll_is_late(poll))) {
         return false;
     }
     poll->skips--;
