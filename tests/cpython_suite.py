@@ -9,6 +9,7 @@ As a program this file is that process; `run_group` starts it.
 """
 
 import asyncio
+import errno
 import faulthandler
 import importlib
 import json
@@ -431,10 +432,14 @@ def run_group(name, loop_name, only=None, timeout=TIMEOUT):
         results.add(unfinished, "hung" if hung else "crashed", f"{code}\n{words}")
 
 
-def _run_process(order, folder):
-    """(exit code, last words) of a process that runs what is ordered."""
-    with open(os.path.join(folder, "words"), "w+b") as words:
-        process = subprocess.Popen(
+def _start(order, folder, words, tries=3):
+    """Start a process that runs what is ordered.
+
+    Some virtual machines fail an execve with EFAULT once in ten thousand, which
+    says nothing of the loop: no test has begun yet.
+    """
+    try:
+        return subprocess.Popen(
             [sys.executable, __file__, json.dumps(order)],
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -442,6 +447,16 @@ def _run_process(order, folder):
             cwd=folder,
             start_new_session=True,
         )
+    except OSError as error:
+        if error.errno != errno.EFAULT or tries == 1:
+            raise
+        return _start(order, folder, words, tries - 1)
+
+
+def _run_process(order, folder):
+    """(exit code, last words) of a process that runs what is ordered."""
+    with open(os.path.join(folder, "words"), "w+b") as words:
+        process = _start(order, folder, words)
         try:
             code = process.wait()
         finally:

@@ -98,8 +98,9 @@ is_wakeup(const AfState *state, PyObject *callback)
 bool
 af_step_is_bare(const AfState *state, PyObject *callback)
 {
-    return Py_IS_TYPE(callback, state->Task_type)
-           || Py_IS_TYPE(callback, (PyTypeObject *)state->AsyncioTask);
+    return state->own_tasks
+           && (Py_IS_TYPE(callback, state->Task_type)
+               || Py_IS_TYPE(callback, (PyTypeObject *)state->AsyncioTask));
 }
 
 PyObject *
