@@ -374,7 +374,7 @@ call_soon_task(AfLoop *loop, PyObject *callback, PyObject *const *args,
                : 0;
 }
 
-static PyObject *
+static inline PyObject *
 call_soon_shown(AfLoop *loop, PyObject *callback, PyObject *const *args,
                 Py_ssize_t nargs, PyObject *context)
 {
@@ -420,7 +420,8 @@ af_handle_call_soon_method(PyObject *self, PyObject *const *args,
     }
     args += used;
     nargs -= used;
-    return af_step_is_bare(loop->state, callback)
+    return Py_TYPE(callback) != &PyFunction_Type
+                   && af_step_is_bare(loop->state, callback)
                ? call_soon_bare(loop, callback, args, nargs, context)
                : call_soon_shown(loop, callback, args, nargs, context);
 }
