@@ -31,13 +31,11 @@
 
 /* Interned strings: state->str_<name>. */
 #define AF_STATE_NAMES(X)       \
-    X(_accept_failed)           \
     X(_accept_tls)              \
     X(_asyncio_future_blocking) \
     X(_attach)                  \
     X(_call_connection_lost)    \
     X(_call_eof_received)       \
-    X(_callbacks)               \
     X(_cancelled)               \
     X(_check_callback)          \
     X(_check_thread)            \
@@ -47,15 +45,12 @@
     X(_do_read__buffered)       \
     X(_do_read_slowly)          \
     X(_do_write)                \
-    X(_extra)                   \
     X(_give_up)                 \
     X(_hire_one)                \
-    X(_log_transport_error)     \
     X(_loop)                    \
     X(_make_cancelled_error)    \
     X(_new_default_executor)    \
     X(_process_outgoing)        \
-    X(_report_accepting)        \
     X(_report_callback_error)   \
     X(_run)                     \
     X(_run_debug)               \
@@ -72,11 +67,9 @@
     X(call_exception_handler)   \
     X(call_soon)                \
     X(call_soon_threadsafe)     \
-    X(callback)                 \
     X(cancel)                   \
     X(cancelled)                \
     X(close)                    \
-    X(connect)                  \
     X(connection_lost)          \
     X(connection_made)          \
     X(context)                  \
@@ -84,11 +77,9 @@
     X(create_task)              \
     X(data_received)            \
     X(datagram_received)        \
-    X(debug)                    \
     X(done)                     \
     X(eof_received)             \
     X(error_received)           \
-    X(exception)                \
     X(family)                   \
     X(fileno)                   \
     X(get_buffer)               \
@@ -98,7 +89,6 @@
     X(gettimeout)               \
     X(is_closing)               \
     X(loop)                     \
-    X(message)                  \
     X(name)                     \
     X(pause_writing)            \
     X(peername)                 \
@@ -109,22 +99,18 @@
     X(recv_into)                \
     X(recvfrom)                 \
     X(recvfrom_into)            \
-    X(remove_done_callback)     \
     X(result)                   \
     X(resume_writing)           \
-    X(send)                     \
     X(sendto)                   \
     X(set_exception)            \
     X(set_result)               \
     X(setblocking)              \
-    X(shutdown)                 \
     X(socket)                   \
     X(sockname)                 \
     X(throw)                    \
     X(time)                     \
     X(transport)                \
     X(type)                     \
-    X(warning)                  \
     X(write)
 
 /* Objects of the standard library: X(field, module, attributes). */
@@ -158,8 +144,7 @@
     X(QueueEmpty, "queue", "Empty")                                         \
     X(base_run_in_executor, "asyncio.base_events",                          \
       "BaseEventLoop.run_in_executor")                                      \
-    X(convert_exception, "asyncio.futures", "_convert_future_exc")          \
-    X(set_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled")
+    X(convert_exception, "asyncio.futures", "_convert_future_exc")
 
 typedef struct AfState {
 #define FIELD(name) PyTypeObject *name##_type; /* owned */

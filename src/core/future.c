@@ -16,13 +16,6 @@
 #include "core/step.h"
 #include "core/task.h"
 
-static PyObject *
-future_base_call(PyObject *method, PyObject *self, PyObject *arg)
-{
-    PyObject *args[] = {self, arg};
-    return PyObject_Vectorcall(method, args, 2, NULL);
-}
-
 PyObject *
 af_loop_create_future_method(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -140,36 +133,34 @@ af_future_finish(AfState *state, AfFuture *future, PyObject *result)
 
 /* As every retrieval of an exception: the report is settled, and the traceback
  * is the one it was stored with. */
-static int
-future_take_exception(AfFuture *future, PyObject **exc)
+static PyObject *
+future_take_exception(AfFuture *future)
 {
     PyObject *traceback = future->exception_tb;
     future->exception_tb = NULL;
-    *exc = Py_NewRef(future->exception);
-    int err = PyException_SetTraceback(*exc, traceback ? traceback : Py_None);
+    PyObject *exc = Py_NewRef(future->exception);
+    int err = PyException_SetTraceback(exc, traceback ? traceback : Py_None);
     Py_XDECREF(traceback);
     if (err < 0) {
-        Py_CLEAR(*exc);
+        Py_SETREF(exc, af_take_exception());
     }
-    return err;
+    return exc;
 }
 
-int
-af_future_outcome(AfState *state, PyObject *self, PyObject **exc)
+PyObject *
+af_future_outcome(AfState *state, PyObject *self)
 {
     AfFuture *future = (AfFuture *)self;
-    *exc = NULL;
     if (af_future_is_plain(state, self) && future->state == AF_FINISHED) {
         future->log_tb = 0;
-        return future->exception == NULL ? 0
-                                         : future_take_exception(future, exc);
+        return future->exception == NULL ? NULL : future_take_exception(future);
     }
     PyObject *result = PyObject_CallMethodNoArgs(self, state->str_result);
     if (result == NULL) {
-        *exc = af_take_exception();
+        return af_take_exception();
     }
-    Py_XDECREF(result);
-    return 0;
+    Py_DECREF(result);
+    return NULL;
 }
 
 static PyObject *
@@ -178,7 +169,8 @@ future_set_result(PyObject *self, PyObject *result)
     AfState *state = af_state_of(self);
     AfFuture *future = (AfFuture *)self;
     if (future->loop == NULL || future->state != AF_PENDING) {
-        return future_base_call(state->base_set_result, self, result);
+        return PyObject_CallFunctionObjArgs(state->base_set_result, self,
+                                            result, NULL);
     }
     if (af_future_finish(state, future, result) < 0) {
         return NULL;
@@ -219,7 +211,8 @@ af_future_remove_done_callback(PyObject *self, PyObject *callback)
     if (future_spell_out(state, (AfFuture *)self) < 0) {
         return NULL;
     }
-    return future_base_call(state->base_remove_done_callback, self, callback);
+    return PyObject_CallFunctionObjArgs(state->base_remove_done_callback, self,
+                                        callback, NULL);
 }
 
 int

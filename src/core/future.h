@@ -64,10 +64,9 @@ af_future_is_own(const AfState *state, PyObject *object)
  * 0, or -1 with an exception. */
 int af_future_finish(AfState *state, AfFuture *future, PyObject *result);
 
-/* What a waiter gets: `*exc` is the exception to throw into it, a new
- * reference, or NULL for a result. The future must be done.
- * 0, or -1 with an exception. */
-int af_future_outcome(AfState *state, PyObject *future, PyObject **exc);
+/* What a waiter gets: the exception to throw into it, a new reference, or NULL
+ * for a result. Never sets an exception: one in asking is the outcome. */
+PyObject *af_future_outcome(AfState *state, PyObject *future);
 
 /* For subtypes. */
 int af_future_traverse(PyObject *self, visitproc visit, void *arg);

@@ -19,12 +19,10 @@ void
 af_step_leave_current(AfLoop *loop)
 {
     PyObject *exc = af_take_exception();
-    PyObject *task = loop->current_task;
-    loop->current_task = NULL;
     if (PyDict_DelItem(loop->state->current_tasks, (PyObject *)loop) < 0) {
         PyErr_Clear();
     }
-    Py_DECREF(task);
+    Py_CLEAR(loop->current_task);
     af_restore_exception(exc);
 }
 
@@ -59,18 +57,6 @@ current_enter(AfLoop *loop, PyObject *task)
         Py_XSETREF(loop->current_task, Py_NewRef(task));
     }
     return 0;
-}
-
-/* Take out of the dict what stands there, whoever wrote it. */
-static void
-current_restart(AfLoop *loop)
-{
-    PyObject *exc = af_take_exception();
-    if (PyDict_DelItem(loop->state->current_tasks, (PyObject *)loop) < 0) {
-        PyErr_Clear();
-    }
-    Py_CLEAR(loop->current_task);
-    af_restore_exception(exc);
 }
 
 /* -- The callables behind which Python sees a step ----------------------- */
@@ -408,9 +394,8 @@ step_yielded(AfLoop *loop, AfTask *task, PyObject *awaited)
 static int
 step_as_future(PyObject *method, AfTask *task, PyObject *arg)
 {
-    PyObject *args[] = {(PyObject *)task, arg};
     PyObject *result =
-        PyObject_Vectorcall(method, args, arg == NULL ? 1 : 2, NULL);
+        PyObject_CallFunctionObjArgs(method, (PyObject *)task, arg, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -567,7 +552,7 @@ step_enter(AfLoop *loop, AfTask *task, PyObject *exc)
     loop->stepping = outer;
     af_await_release_value(loop->state);
     if (outer || loop->current_task != (PyObject *)task) {
-        current_restart(loop);
+        af_step_leave_current(loop);
     }
     if (task->future.state != AF_PENDING) {
         af_task_unlink(loop->state, task);
@@ -626,9 +611,7 @@ af_step_wake(AfLoop *loop, PyObject *item)
     PyObject *future = task->fut_waiter;
     if (future != NULL) {
         Py_INCREF(future);
-        if (af_future_outcome(loop->state, future, &exc) < 0) {
-            exc = af_take_exception();
-        }
+        exc = af_future_outcome(loop->state, future);
         Py_DECREF(future);
     }
     int err = step_run(loop, task, exc);
@@ -683,13 +666,10 @@ static PyObject *
 task_wakeup_call(PyObject *self, PyObject *future)
 {
     AfLoop *loop = called_loop(self);
-    PyObject *exc = NULL;
     if (loop == NULL) {
         return NULL;
     }
-    if (af_future_outcome(loop->state, future, &exc) < 0) {
-        exc = af_take_exception();
-    }
+    PyObject *exc = af_future_outcome(loop->state, future);
     PyObject *result = called_step(loop, (AfTask *)self, exc);
     Py_XDECREF(exc);
     return result;

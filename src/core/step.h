@@ -32,7 +32,10 @@ bool af_step_is_bare(const AfState *state, PyObject *callback);
 int af_step_push(AfLoop *loop, PyObject *callback, PyObject *const *args,
                  Py_ssize_t nargs);
 
-/* The current task is written to asyncio's dict when a step begins and taken
+/* Take the loop's current task out of asyncio's dict, whoever wrote it, and keep
+ * the current exception.
+ *
+ * The current task is written to asyncio's dict when a step begins and taken
  * out only when somebody might look: before anything but a step runs, before
  * the loop sleeps, and when it stops. */
 void af_step_leave_current(AfLoop *loop);

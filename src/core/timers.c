@@ -347,24 +347,6 @@ af_timers_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                            nargs - used, context);
 }
 
-PyObject *
-af_timers_call_later(AfLoop *loop, double delay, PyObject *callback,
-                     PyObject *args)
-{
-    double now;
-    if (af_loop_now(loop, &now) < 0) {
-        return NULL;
-    }
-    PyObject *when = PyFloat_FromDouble(now + delay);
-    if (when == NULL) {
-        return NULL;
-    }
-    PyObject *timer =
-        timer_new(loop, when, now + delay, callback, Py_NewRef(args), NULL);
-    Py_DECREF(when);
-    return timer;
-}
-
 /* asyncio.TimerHandle.cancel calls this; ours does the same directly. */
 PyObject *
 af_timers_cancelled(PyObject *self, PyObject *handle)

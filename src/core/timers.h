@@ -34,11 +34,6 @@ af_timers_next(const AfTimers *timers, double *when)
 /* Move what is due to the ready ring. 0, or -1 with an exception. */
 int af_timers_fire(struct AfLoop *loop);
 
-/* Schedule a call `delay` seconds from now; for other files of the extension.
- * A new TimerHandle, or NULL with an exception. Steals nothing. */
-PyObject *af_timers_call_later(struct AfLoop *loop, double delay,
-                               PyObject *callback, PyObject *args);
-
 void af_timers_clear(AfTimers *timers);
 int af_timers_traverse(AfTimers *timers, visitproc visit, void *arg);
 
