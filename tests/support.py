@@ -352,6 +352,14 @@ EVERY_TLS = pytest.mark.parametrize(
     indirect=True,
 )
 
+# Marks for tests of TLS: that of 3.10 warns of transports that their peer has closed.
+QUIET_TLS = [
+    pytest.mark.filterwarnings(
+        "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
+
 
 def tls_files(folder):
     """Make (certificate, key) files for localhost with the openssl program."""

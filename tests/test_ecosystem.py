@@ -13,15 +13,9 @@ import sys
 import threading
 
 import pytest
-from support import client_context, missing, server_context, turns, until
+from support import QUIET_TLS, client_context, missing, server_context, turns, until
 
-# The TLS of 3.10 warns of transports that their peer has closed.
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
-    ),
-    pytest.mark.usefixtures("collected"),
-]
+pytestmark = QUIET_TLS
 
 
 def use(module):

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 from support import (
+    QUIET_TLS,
     Echo,
     HalfOpen,
     Recorder,
@@ -405,9 +406,9 @@ async def test_a_file_that_shrinks(loop, big):
 
 
 def with_tls(test):
-    """The TLS of 3.10 warns of transports that their peer has closed."""
-    quiet = "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
-    return pytest.mark.usefixtures("collected")(pytest.mark.filterwarnings(quiet)(test))
+    for mark in QUIET_TLS:
+        test = mark(test)
+    return test
 
 
 @with_tls

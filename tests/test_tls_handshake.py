@@ -10,6 +10,7 @@ import pytest
 from support import (
     EVERY_TLS,
     PY,
+    QUIET_TLS,
     Echo,
     Recorder,
     connected,
@@ -27,14 +28,7 @@ from support import (
     until,
 )
 
-# The TLS of 3.10 warns of transports that their peer has closed.
-pytestmark = [
-    pytest.mark.filterwarnings(
-        "ignore:unclosed transport <asyncio.ssl:ResourceWarning"
-    ),
-    pytest.mark.usefixtures("collected"),
-    EVERY_TLS,
-]
+pytestmark = [*QUIET_TLS, EVERY_TLS]
 
 
 # -- Certificates and names --------------------------------------------------------
