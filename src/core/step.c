@@ -275,6 +275,13 @@ await_add_callback(AfState *state, AfTask *task, PyObject *awaited)
     return result == NULL ? -1 : 0;
 }
 
+static bool
+await_is_first(const AfFuture *future)
+{
+    return future->state == AF_PENDING && future->callback0 == NULL
+           && future->callbacks == NULL;
+}
+
 /* The first callback of a future is kept in two fields of its own. */
 static int
 await_take_first_place(AfState *state, AfTask *task, AfFuture *future)
@@ -287,6 +294,11 @@ await_take_first_place(AfState *state, AfTask *task, AfFuture *future)
         bare ? Py_NewRef(self) : PyCFunction_New(&step_methods[WAKEUP], self);
     if (callback == NULL) {
         return -1;
+    }
+    /* To make one may have set off the collector, and with it anything. */
+    if (!await_is_first(future)) {
+        Py_DECREF(callback);
+        return await_add_callback(state, task, (PyObject *)future);
     }
     future->callback0 = callback;
     Py_XSETREF(future->context0, Py_NewRef(task->context));
@@ -305,10 +317,9 @@ await_plain(AfLoop *loop, AfTask *task, PyObject *awaited)
         return refuse_yield(loop, task, awaited);
     }
     future->blocking = 0;
-    bool first = future->state == AF_PENDING && future->callback0 == NULL
-                 && future->callbacks == NULL;
-    int err = first ? await_take_first_place(state, task, future)
-                    : await_add_callback(state, task, awaited);
+    int err = await_is_first(future)
+                  ? await_take_first_place(state, task, future)
+                  : await_add_callback(state, task, awaited);
     return err < 0 ? -1 : await_begun(state, task, awaited);
 }
 
