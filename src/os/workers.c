@@ -282,19 +282,6 @@ new_bell(void)
     return bell;
 }
 
-/* What each of the executor's threads does. */
-static PyObject *
-queue_work(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Worker worker = {.bell = new_bell()};
-    if (worker.bell == NULL) {
-        return NULL;
-    }
-    worker_run((WorkQueue *)self, &worker);
-    PyThread_free_lock(worker.bell);
-    Py_RETURN_NONE;
-}
-
 /* May one more worker be started? If so, it is counted as on its way. */
 static PyObject *
 queue_hire(PyObject *queue, PyObject *most)
@@ -313,7 +300,7 @@ queue_hire(PyObject *queue, PyObject *most)
     return PyBool_FromLong(hire);
 }
 
-/* The worker that was hired last couldn't be started. */
+/* A worker that was hired couldn't be started. */
 static PyObject *
 queue_dismiss(PyObject *queue, PyObject *Py_UNUSED(ignored))
 {
@@ -325,6 +312,20 @@ queue_dismiss(PyObject *queue, PyObject *Py_UNUSED(ignored))
         locked_tell_one_if_none_comes(self);
     }
     queue_unlock(self);
+    Py_RETURN_NONE;
+}
+
+/* What each of the executor's threads does. */
+static PyObject *
+queue_work(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Worker worker = {.bell = new_bell()};
+    if (worker.bell == NULL) {
+        queue_dismiss(self, NULL);
+        return NULL;
+    }
+    worker_run((WorkQueue *)self, &worker);
+    PyThread_free_lock(worker.bell);
     Py_RETURN_NONE;
 }
 
