@@ -26,8 +26,8 @@ class Progress:
             self._logged = time.monotonic()
             print(self._line(what), file=self._stream, flush=True)
 
-    def advance(self):
-        self._done += 1
+    def advance(self, samples):
+        self._done += samples
 
     def finish(self):
         if self._live:

@@ -101,7 +101,8 @@ def circumstances(report):
             f"{min(samples, default=0)} to {max(samples, default=0)} samples each",
             "\nCPU time (user and system) per operation, or bytes where it says so: "
             "the median, and half the distance between the quartiles. Ratios above "
-            f"1 are in favour of {report.subject}; in brackets their quartiles.",
+            f"1 are in favour of {report.subject}: the median of those of the single "
+            "rounds, in brackets their quartiles.",
         ]
     )
 

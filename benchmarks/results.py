@@ -1,7 +1,7 @@
 """Samples gathered, and what they say: medians, spreads, ratios."""
 
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import quantiles
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,12 @@ class Results:
         return min(rivals, key=rivals.get) if rivals else None
 
     def ratio(self, row, other):
-        """How many times the subject's cost the other has: the ratio of medians,
-        between the quartiles of all the ratios of one sample to another."""
-        ours = list(map(cost, self.of(row, self.subject)))
-        theirs = list(map(cost, self.of(row, other)))
-        if not ours or not theirs:
-            return None
-        pairs = Figure.of(their / our for their in theirs for our in ours)
-        middle = median(theirs) / median(ours)
-        return Figure(middle, pairs.low, pairs.high, pairs.count)
+        """How many times the subject's cost the other has: the median and the
+        quartiles of the ratios of their samples in the same round, which took turns."""
+        ours = {sample["round"]: cost(sample) for sample in self.of(row, self.subject)}
+        theirs = {sample["round"]: cost(sample) for sample in self.of(row, other)}
+        pairs = [theirs[turn] / ours[turn] for turn in ours.keys() & theirs.keys()]
+        return Figure.of(pairs) if pairs else None
 
 
 def cost(sample):

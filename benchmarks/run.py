@@ -102,17 +102,16 @@ def say_what_is_lacking(rows, chosen):
 
 
 def schedule(rows, chosen, rounds):
-    """Every sample to take. Loops take turns within a row, and in each round another
-    one begins, so that whatever else the machine does meets them all alike."""
+    """Every round of every row, with the loops that take part, in each round another
+    one first."""
     for turn in range(rounds):
         first = turn % len(chosen)
         order = chosen[first:] + chosen[:first]
         for row in rows:
             if row.rounds and turn >= row.rounds:
                 continue
-            for loop in order:
-                if loop.serves(row):
-                    yield turn, row, loop
+            if serving := [loop for loop in order if loop.serves(row)]:
+                yield turn, row, serving
 
 
 def measure(steps, plan, results):
@@ -126,23 +125,24 @@ def measure(steps, plan, results):
 
 
 def take_all(steps, plan, results):
-    progress = Progress(len(steps))
-    for turn, row, loop in steps:
-        progress.show(f"{row.name} on {loop.name}")
+    progress = Progress(sum(len(chosen) for _, _, chosen in steps))
+    for turn, row, chosen in steps:
+        progress.show(row.name)
         # What failed once is not tried again: a crash may take a long timeout.
-        if (row.name, loop.name) not in results.failures:
-            take_one(turn, row, loop, plan, results)
-        progress.advance()
+        sound = [
+            loop for loop in chosen if (row.name, loop.name) not in results.failures
+        ]
+        take_round(turn, row, sound, plan, results)
+        progress.advance(len(chosen))
     progress.finish()
 
 
-def take_one(turn, row, loop, plan, results):
-    try:
-        taken = sample.take(row, loop, plan)
-    except sample.SampleError as error:
-        results.failures[row.name, loop.name] = str(error)
-    else:
-        results.add(row.name, loop.name, {"round": turn, **taken})
+def take_round(turn, row, chosen, plan, results):
+    for name, taken in sample.take(row, chosen, plan).items():
+        if isinstance(taken, sample.SampleError):
+            results.failures[row.name, name] = str(taken)
+        else:
+            results.add(row.name, name, {"round": turn, **taken})
 
 
 def header(chosen, plan, facts):

@@ -1,5 +1,11 @@
-"""Takes one sample of one row on one loop, in fresh processes."""
+"""Takes one sample of one row on each of several loops, in fresh processes.
 
+The processes of a row live side by side and do their work in short stretches, in
+turns: what else the machine does meets them all alike. A sample is the sum of one
+loop's stretches.
+"""
+
+import contextlib
 import json
 import os
 import sys
@@ -17,10 +23,15 @@ PYTHON_CLIENT = str(HERE / "load" / "python_client.py")
 SETUP_SECONDS = 30
 # A row of a million tasks is one stretch of whatever length.
 ONCE_SECONDS = 300
+STRETCHES = 8
+LEVELS = ("max_rss_kib", "latency_us")
 
 
 class SampleError(Exception):
     pass
+
+
+ERRORS = (ChildError, ServiceError, native.BuildError, talks.TalkError, SampleError)
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,62 @@ class Plan:
     services: Services | None = None
 
 
-def take(row: Row, loop: Loop | Limit, plan: Plan) -> dict:
+def take(row: Row, loops: list[Loop | Limit], plan: Plan) -> dict:
+    """The sample of each loop's name, or the SampleError instead."""
+    if isinstance(row, TimedRow) and row.once:
+        # There are no turns to take, and the memory is better had alone.
+        return {loop.name: _take_turns(row, [loop], plan)[loop.name] for loop in loops}
+    return _take_turns(row, loops, plan)
+
+
+def _take_turns(row: Row, loops: list[Loop | Limit], plan: Plan) -> dict:
+    found = {loop.name: [] for loop in loops}
+    failed = {}
+    with contextlib.ExitStack() as stack:
+        waiting = {}
+        for loop in loops:
+            with _noted(loop.name, failed):
+                waiting[loop.name] = _start(row, loop, plan, stack)
+        for turn in range(STRETCHES):
+            for name in _in_turn(list(waiting), turn):
+                if name not in failed and turn < waiting[name].stretches:
+                    with _noted(name, failed):
+                        found[name].append(waiting[name].stretch())
+    return {name: failed.get(name) or _add_up(found[name]) for name in found}
+
+
+def _in_turn(names: list[str], turn: int) -> list[str]:
+    first = turn % max(len(names), 1)
+    return names[first:] + names[:first]
+
+
+@contextlib.contextmanager
+def _noted(name: str, failed: dict):
     try:
-        if isinstance(row, TimedRow):
-            return _take_timed(row, loop, plan)
-        return _take_served(row, loop, plan)
-    except (ChildError, ServiceError, native.BuildError, talks.TalkError) as error:
-        raise SampleError(str(error)) from error
+        yield
+    except ERRORS as error:
+        failed[name] = SampleError(str(error))
+
+
+def _start(row: Row, loop: Loop | Limit, plan: Plan, stack: contextlib.ExitStack):
+    if isinstance(row, TimedRow):
+        return _Timed(row, loop, plan, stack)
+    return _Served(row, loop, plan, stack)
+
+
+def _add_up(stretches: list[dict]) -> dict:
+    """Levels are as they were in the end."""
+    last = stretches[-1]
+    fixed = [name for name in last if name in LEVELS or isinstance(last[name], str)]
+    total = {
+        name: sum(stretch[name] for stretch in stretches)
+        for name in last
+        if name not in fixed
+    }
+    total |= {name: last[name] for name in fixed}
+    if "client_cpu" in total:
+        total["client_busy"] = total.pop("client_cpu") / total["wall"]
+    return total
 
 
 def _worker(task: str, row: Row, loop: Loop, plan: Plan, **more) -> list[str]:
@@ -53,47 +113,57 @@ def _worker(task: str, row: Row, loop: Loop, plan: Plan, **more) -> list[str]:
     return [loop.python, WORKER, task, json.dumps(job)]
 
 
-def _take_timed(row: TimedRow, loop: Loop, plan: Plan) -> dict:
-    more = {"address": plan.services.address(row.service)} if row.service else {}
-    command = _worker("time", row, loop, plan, seconds=plan.seconds, **more)
-    cpu = None if row.spread else plan.server_cpu
-    longest = ONCE_SECONDS if row.once else 20 * plan.seconds
-    with Child(command, cpu) as child:
-        return child.answer(SETUP_SECONDS + longest)
+class _Timed:
+    """The process of one loop that does a timed row, warmed up."""
+
+    def __init__(self, row, loop, plan, stack):
+        more = {"address": plan.services.address(row.service)} if row.service else {}
+        more |= {"seconds": plan.seconds, "stretches": 1 if row.once else STRETCHES}
+        command = _worker("time", row, loop, plan, **more)
+        cpu = None if row.spread else plan.server_cpu
+        self._longest = ONCE_SECONDS if row.once else 20 * plan.seconds
+        self._child = stack.enter_context(Child(command, cpu))
+        self.stretches = self._child.answer(SETUP_SECONDS + self._longest)["stretches"]
+
+    def stretch(self) -> dict:
+        return self._child.ask(SETUP_SECONDS + self._longest)
 
 
-def _take_served(row: ServerRow, loop: Loop | Limit, plan: Plan) -> dict:
-    path = os.path.join(plan.scratch, "socket")
-    if os.path.exists(path):
-        os.unlink(path)
-    with Child(_server(row, loop, plan, path), plan.server_cpu) as server:
+class _Served:
+    """A server, and a client that has warmed it up."""
+
+    stretches = STRETCHES
+
+    def __init__(self, row, loop, plan, stack):
+        path = os.path.join(plan.scratch, f"socket-{loop.name}")
+        if os.path.exists(path):
+            os.unlink(path)
+        server = Child(_server(row, loop, plan, path), plan.server_cpu)
+        self._server = stack.enter_context(server)
         port = server.answer(SETUP_SECONDS)["port"]
-        client, command = _client(row, port, path, plan)
+        self._kind, command = _client(row, port, path, plan)
         if row.talk:
             command += talks.options(row.talk(row.load), port, plan.scratch)
-        with Child(command, plan.client_cpu) as load:
-            spent, result = _measure(server, load, plan)
-    return {
-        "operations": result["messages"],
-        **spent,
-        "wall": result["seconds"],
-        "latency_us": result["latency_us"],
-        "lost": result["lost"],
-        "client": client,
-        "client_busy": result["client_cpu_seconds"] / result["seconds"],
-    }
+        self._load = stack.enter_context(Child(command, plan.client_cpu))
+        self._load.answer(SETUP_SECONDS + plan.warmup)
+        self._longest = SETUP_SECONDS + plan.load_seconds
 
-
-def _measure(server: Child, load: Child, plan: Plan) -> tuple[dict, dict]:
-    """Read the server's clock while nothing is in flight: after the warm-up, and
-    again when the last reply has arrived."""
-    load.answer(SETUP_SECONDS + plan.warmup)
-    before = server.ask()
-    result = load.ask(SETUP_SECONDS + plan.load_seconds)
-    after = server.ask()
-    if not result["messages"]:
-        raise SampleError("not one message was answered")
-    return difference(before, after), result
+    def stretch(self) -> dict:
+        """Read the server's clock while nothing is in flight."""
+        before = self._server.ask()
+        result = self._load.ask(self._longest)
+        after = self._server.ask()
+        if not result["messages"]:
+            raise SampleError("not one message was answered")
+        return {
+            "operations": result["messages"],
+            **difference(before, after),
+            "wall": result["seconds"],
+            "latency_us": result["latency_us"],
+            "lost": result["lost"],
+            "client": self._kind,
+            "client_cpu": result["client_cpu_seconds"],
+        }
 
 
 def _server(row: ServerRow, loop: Loop | Limit, plan: Plan, path: str) -> list[str]:
@@ -114,7 +184,8 @@ def _client(row: ServerRow, port: int, path: str, plan: Plan) -> tuple[str, list
     options += ["--depth", str(row.load.depth)]
     if row.load.size:
         options += ["--size", str(row.load.size)]
-    options += ["--warmup", str(plan.warmup), "--seconds", str(plan.load_seconds)]
+    options += ["--warmup", str(plan.warmup)]
+    options += ["--seconds", str(plan.load_seconds / STRETCHES)]
     if row.short_lived:
         options.append("--connect")
     if not row.tls:

@@ -1,7 +1,8 @@
 """The measured process: makes one loop, does one row, reports in JSON.
 
 worker.py probe JSON    make the loop and tell the versions
-worker.py time JSON     do a timed row and print what it used
+worker.py time JSON     warm a timed row up; do a stretch of it for each line on
+                        standard input, and tell what that used
 worker.py count JSON    the same under callgrind, whose files tell what it took
 worker.py serve JSON    run a row's server; answer each line on standard input
                         with what has been used so far, and end with the input
@@ -163,11 +164,14 @@ def time_row(job):
     row = registry.rows()[job["row"]]
     run, loop = prepared(row, job)
     operations = operations_for(row, run, loop, job["seconds"])
+    each = max(operations // job["stretches"] // row.batch, 1) * row.batch
     gc.collect()
     meter = Memory() if row.memory else Clock()
-    spent = measured(run, loop, operations, meter)
+    say({"stretches": operations // each})
+    while os.read(0, 16):
+        say({"operations": each, **measured(run, loop, each, meter)})
     loop.close()
-    return {"operations": operations, **spent}
+    return {}
 
 
 def count_row(job):

@@ -21,12 +21,13 @@ pytestmark = [
 ]
 
 
-def samples_of(cost, **more):
-    """Three samples around this cost."""
+def samples_of(loop, cost, **more):
+    """Three samples around this cost; asyncfast was slow when the others were fast."""
+    shares = (1.1, 1.0, 0.9) if loop == "asyncfast" else (0.9, 1.0, 1.1)
     return [
         {"round": turn, "operations": 100, "cpu": share * cost * 100, "wall": 0.1}
         | more
-        for turn, share in enumerate((0.9, 1.0, 1.1))
+        for turn, share in enumerate(shares)
     ]
 
 
@@ -37,7 +38,9 @@ def row(name, costs, count=None, load=None, **more):
         "group": "network" if load else "tasks",
         "unit": "message" if load else "operation",
         "quick": True,
-        "samples": {loop: samples_of(cost, **more) for loop, cost in costs.items()},
+        "samples": {
+            loop: samples_of(loop, cost, **more) for loop, cost in costs.items()
+        },
         **({"load": load} if load else {}),
         **({"count": count} if count else {}),
     }
@@ -112,7 +115,7 @@ def test_a_limit_in_c_is_shown_and_is_nobodys_rival(text):
 def test_what_is_not_ahead_is_listed(text):
     listed = text.split("## Where asyncfast is not ahead")[1].split("##")[0]
     assert [line for line in listed.splitlines() if "slow" in line] == [
-        "| `slow` | uvloop | 0.50x (0.45-0.55) |"
+        "| `slow` | uvloop | 0.50x (0.45-0.56) |"
     ]
     assert "sleep_zero" not in listed
 

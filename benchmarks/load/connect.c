@@ -38,7 +38,7 @@ connect_on_event(Load *load, Connection *connection, uint32_t events)
     connect_start(load, connection);
 }
 
-/* Every phase makes its own connections. */
+/* Every stretch makes its own connections. */
 static void
 connect_open(Load *load, Connection *connection)
 {

@@ -1,10 +1,10 @@
 /* load.c -- a load client: N connections, each with D messages in flight.
  *
- * It is written in C because a client in Python would be the thing measured. The
- * run has two phases, warm-up and measured; between them, with nothing in flight,
- * it prints {"phase": "warm"} and waits for a line, so that the harness can read
- * the server's CPU clock with no message half served. The last line of output is
- * the result as JSON. */
+ * It is written in C because a client in Python would be the thing measured. After
+ * a warm-up it prints {"phase": "warm"}, and then loads the server for a stretch
+ * each time that it reads a line, until its input ends. Between stretches nothing
+ * is in flight, so that the harness can read the server's CPU clock with no message
+ * half served. It reports each stretch in a line of JSON. */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -156,12 +156,11 @@ turn(Load *load, uint64_t *next_sweep)
     }
 }
 
-/* Run one phase and let it drain; returns its length in seconds. */
+/* Load the server and let it drain; returns how many seconds that took. */
 static double
-run_phase(Load *load, double seconds, uint64_t messages)
+run_stretch(Load *load, double seconds, uint64_t messages)
 {
     uint64_t next_sweep = 0, began = now_ns();
-    memset(&load->latency, 0, sizeof(load->latency));
     load->issued = load->completed = load->lost = 0;
     load->limit = messages;
     load->now = began;
@@ -184,14 +183,21 @@ cpu_seconds(void)
 }
 
 static void
-wait_for_go(void)
+warm_up(Load *load)
 {
-    char line[16];
+    load->checking = true;
+    run_stretch(load, load->options.warmup, UINT64_MAX);
+    load->checking = false;
+    memset(&load->latency, 0, sizeof(load->latency));
     printf("{\"phase\": \"warm\"}\n");
     fflush(stdout);
-    if (read(STDIN_FILENO, line, sizeof(line)) <= 0) {
-        exit(1);
-    }
+}
+
+static bool
+told_to_go_on(void)
+{
+    char line[16];
+    return read(STDIN_FILENO, line, sizeof(line)) > 0;
 }
 
 static double
@@ -200,6 +206,7 @@ microseconds(const Load *load, double share)
     return (double)histogram_percentile(&load->latency, share) / 1e3;
 }
 
+/* Latency is that of all stretches so far. */
 static void
 report(const Load *load, double seconds, double cpu)
 {
@@ -213,6 +220,7 @@ report(const Load *load, double seconds, double cpu)
            cpu, microseconds(load, 0.5), microseconds(load, 0.99),
            microseconds(load, 0.999), (double)latency->largest / 1e3,
            mean / 1e3);
+    fflush(stdout);
 }
 
 static void
@@ -287,13 +295,12 @@ main(int argc, char **argv)
     load.options = options_parse(argc, argv);
     raise_descriptor_limit();
     load_open(&load);
-    load.checking = true;
-    run_phase(&load, load.options.warmup, UINT64_MAX);
-    load.checking = false;
-    wait_for_go();
-    double cpu = cpu_seconds();
-    double seconds =
-        run_phase(&load, load.options.seconds, load.options.messages);
-    report(&load, seconds, cpu_seconds() - cpu);
+    warm_up(&load);
+    while (told_to_go_on()) {
+        double cpu = cpu_seconds();
+        double seconds =
+            run_stretch(&load, load.options.seconds, load.options.messages);
+        report(&load, seconds, cpu_seconds() - cpu);
+    }
     return 0;
 }

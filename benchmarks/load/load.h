@@ -33,7 +33,7 @@ typedef struct Load Load;
 
 typedef struct {
     void (*open)(Load *load, Connection *connection);
-    /* Issue the first messages of a phase. */
+    /* Issue the first messages of a stretch. */
     void (*start)(Load *load, Connection *connection);
     void (*on_event)(Load *load, Connection *connection, uint32_t events);
     /* Called now and then; NULL where nothing can get lost. */
@@ -49,10 +49,10 @@ struct Load {
     Text hello;   /* what opens a connection, or nothing */
     Text reply;   /* what a reply looks like, or nothing for an echo */
     size_t reply_size;
-    char *inbox;  /* INBOX_SIZE bytes */
+    char *inbox; /* INBOX_SIZE bytes */
     uint64_t now;
-    uint64_t deadline; /* of the phase */
-    uint64_t limit;    /* messages of the phase */
+    uint64_t deadline; /* of the stretch */
+    uint64_t limit;    /* messages of the stretch */
     uint64_t issued;
     uint64_t completed;
     uint64_t lost;
@@ -64,7 +64,7 @@ extern const Driver STREAM_DRIVER;
 extern const Driver DATAGRAM_DRIVER;
 extern const Driver CONNECT_DRIVER;
 
-/* May another message be issued in this phase? */
+/* May another message be issued in this stretch? */
 bool load_may_issue(const Load *load);
 
 /* Record a reply to a message sent at `sent_at`. */

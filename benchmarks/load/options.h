@@ -22,9 +22,9 @@ typedef struct {
     int connections;
     size_t size;       /* bytes in a message */
     uint32_t depth;    /* messages in flight on one connection */
-    double warmup;     /* seconds before the measured phase */
-    double seconds;    /* longest time of the measured phase */
-    uint64_t messages; /* most messages of the measured phase */
+    double warmup;     /* seconds before what is measured */
+    double seconds;    /* longest time of a stretch */
+    uint64_t messages; /* most messages of a stretch */
 } Options;
 
 /* Die with one line of explanation when the command line makes no sense. */

@@ -42,7 +42,7 @@ async def converse(stream, message, depth, deadline, latencies):
             latencies.append(time.perf_counter() - began)
 
 
-async def phase(streams, options, seconds):
+async def stretch(streams, options, seconds):
     began = time.perf_counter()
     latencies = []
     message = bytes(range(256)) * (options.size // 256 + 1)
@@ -59,13 +59,14 @@ def percentile(ordered, share):
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1e6
 
 
-def report(latencies, seconds, cpu):
+def report(messages, seconds, cpu, latencies):
+    """A stretch, and the latencies of all so far."""
     ordered = sorted(latencies) or [0.0]
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
     spread = {name: percentile(ordered, share) for name, share in shares.items()}
     spread["mean"] = sum(ordered) / len(ordered) * 1e6
     return {
-        "messages": len(latencies),
+        "messages": messages,
         "seconds": seconds,
         "lost": 0,
         "client_cpu_seconds": cpu,
@@ -79,12 +80,15 @@ async def main(options):
         await asyncio.open_connection("127.0.0.1", options.tcp, ssl=secure)
         for _ in range(options.connections)
     ]
-    await phase(streams, options, options.warmup)
+    await stretch(streams, options, options.warmup)
     print(json.dumps({"phase": "warm"}), flush=True)
-    sys.stdin.readline()
-    cpu = time.process_time()
-    latencies, seconds = await phase(streams, options, options.seconds)
-    print(json.dumps(report(latencies, seconds, time.process_time() - cpu)), flush=True)
+    every = []
+    while sys.stdin.readline():
+        cpu = time.process_time()
+        latencies, seconds = await stretch(streams, options, options.seconds)
+        every += latencies
+        cpu = time.process_time() - cpu
+        print(json.dumps(report(len(latencies), seconds, cpu, every)), flush=True)
 
 
 if __name__ == "__main__":
