@@ -69,6 +69,8 @@ def call_later_create(loop, operations):
     yield
     for timer in timers:
         timer.cancel()
+    # `work` is in a cycle, and would keep them for a collection in a later stretch.
+    timers.clear()
     every_turn(loop, 1, noop)
 
 
