@@ -304,6 +304,46 @@ def test_a_reference_cycle_through_a_handle_is_collected(loop, schedule):
     assert gone() is None
 
 
+async def test_a_cycle_that_began_while_the_loop_ran_is_collected(loop, schedule):
+    thing = Thing()
+    thing.handle = schedule(thing.method)
+    gone = weakref.ref(thing)
+    del thing
+    await turns(3)
+    gc.collect()
+    assert gone() is None
+
+
+async def test_a_cycle_through_a_cancelled_handle_is_collected(loop, schedule):
+    """Which keeps its context."""
+    thing, context = Thing(), contextvars.copy_context()
+    context.run(contextvars.ContextVar("variable").set, thing)
+    thing.handle = schedule(len, context=context)
+    thing.handle.cancel()
+    gone = weakref.ref(thing)
+    del thing, context
+    await turns(3)
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed event loop")
+@pytest.mark.parametrize("name", schedulers())
+def test_a_loop_is_collected_with_what_it_did_not_come_to(new, name):
+    def begin(loop, thing):
+        thing.handle = schedulers()[name](loop, thing.method)
+        thing.loop = loop
+        loop.stop()
+
+    loop, thing = new(), Thing()
+    loop.call_soon(begin, loop, thing)
+    loop.run_forever()
+    gone = weakref.ref(thing)
+    del loop, thing
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_callback_that_drops_its_own_last_reference(loop, schedule):
     class Callback:
         def __call__(self):

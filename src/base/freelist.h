@@ -17,6 +17,9 @@ typedef struct {
  * MemoryError. */
 PyObject *af_freelist_alloc(AfFreelist *list, PyTypeObject *type);
 
+/* The same, but hidden from the collector until PyObject_GC_Track. */
+PyObject *af_freelist_alloc_hidden(AfFreelist *list, PyTypeObject *type);
+
 /* Keep the memory of an object that is dead and cleared, or free it where there
  * is no list or no room; `list` holds objects of one type only. */
 void af_freelist_free(AfFreelist *list, PyObject *self);

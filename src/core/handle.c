@@ -3,6 +3,11 @@
  * Ownership: a handle is an asyncio.Handle and keeps everything in that
  * class's own slots, which Python code may write; so their types are checked
  * before C relies on them.
+ *
+ * A running loop is alive, and so is what it is going to call: the collector would
+ * look at thousands of handles for nothing. So it sees a handle only once the loop
+ * has stopped, or has called it while somebody else holds it, or when it's a timer
+ * that was cancelled.
  */
 #include "core/handle.h"
 
@@ -98,12 +103,13 @@ af_handle_pack(AfState *state, PyObject *const *args, Py_ssize_t nargs)
     return packed;
 }
 
-PyObject *
-af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
-              PyObject *context)
+static PyObject *
+handle_new_hidden(AfLoop *loop, PyObject *callback, PyObject *args,
+                  PyObject *context)
 {
     AfState *state = loop->state;
-    PyObject *handle = af_freelist_alloc(&state->handles, state->Handle_type);
+    PyObject *handle =
+        af_freelist_alloc_hidden(&state->handles, state->Handle_type);
     if (handle == NULL) {
         Py_DECREF(args);
         return NULL;
@@ -111,6 +117,46 @@ af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
     if (af_handle_fill(loop, (AfHandle *)handle, callback, args, context) < 0) {
         Py_DECREF(handle);
         return NULL;
+    }
+    return handle;
+}
+
+static void
+handle_reveal(PyObject *handle)
+{
+    if (!PyObject_GC_IsTracked(handle)) {
+        PyObject_GC_Track(handle);
+    }
+}
+
+void
+af_handle_reveal_ready(AfLoop *loop)
+{
+    for (size_t i = 0; i < loop->ready.count; i++) {
+        AfEntry *entry = af_ring_at(&loop->ready, i);
+        if (entry->run == (void *)af_handle_run) {
+            handle_reveal(entry->item);
+        }
+    }
+}
+
+/* The loop has called it, or won't. */
+static void
+handle_let_go(PyObject *handle)
+{
+    if (Py_REFCNT(handle) > 1) {
+        handle_reveal(handle);
+    }
+    Py_DECREF(handle);
+}
+
+PyObject *
+af_handle_new(AfLoop *loop, PyObject *callback, PyObject *args,
+              PyObject *context)
+{
+    PyObject *handle = handle_new_hidden(loop, callback, args, context);
+    if (handle != NULL) {
+        PyObject_GC_Track(handle);
     }
     return handle;
 }
@@ -132,9 +178,12 @@ PyObject *
 af_handle_call_soon(AfLoop *loop, PyObject *callback, PyObject *args,
                     PyObject *context)
 {
-    PyObject *handle = af_handle_new(loop, callback, args, context);
+    PyObject *handle = handle_new_hidden(loop, callback, args, context);
     if (handle == NULL) {
         return NULL;
+    }
+    if (loop->turning == 0) {
+        PyObject_GC_Track(handle);
     }
     if (af_loop_push(loop, af_handle_run, Py_NewRef(handle)) < 0) {
         Py_DECREF(handle);
@@ -309,7 +358,7 @@ af_handle_run(AfLoop *loop, PyObject *item)
     else {
         err = handle_run_slowly(loop, item);
     }
-    Py_DECREF(item);
+    handle_let_go(item);
     return err;
 }
 

@@ -26,7 +26,8 @@ typedef struct AfTimer {
     PyObject *scheduled; /* owned */
     PyObject *when;      /* owned */
     AfLoop *timer_loop;  /* borrowed: has this timer in its heap; else NULL */
-    size_t index;        /* in that heap */
+    uint32_t index;      /* in that heap */
+    bool hidden;         /* it's in a heap, and the collector doesn't see it */
 } AfTimer;
 
 /* Fill a fresh handle. `callback` is borrowed, `args` (a tuple) is stolen,
@@ -71,6 +72,9 @@ int af_handle_report_callback(AfLoop *loop, PyObject *callback,
 
 /* The ready entry of a Handle. */
 int af_handle_run(AfLoop *loop, PyObject *item);
+
+/* Show the collector what the loop was about to call: it isn't running any more. */
+void af_handle_reveal_ready(AfLoop *loop);
 
 /* A new tuple of `nargs` arguments. */
 PyObject *af_handle_pack(AfState *state, PyObject *const *args,

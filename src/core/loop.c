@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "core/handle.h"
 #include "core/step.h"
 
 int
@@ -250,7 +251,25 @@ af_loop_shut(AfLoop *loop)
     loop->closed = true;
     af_poll_close(&loop->poll);
     af_timers_clear(&loop->timers);
+    af_handle_reveal_ready(loop);
     af_ring_clear(&loop->ready);
+}
+
+static void
+loop_begin(AfLoop *loop)
+{
+    loop->turning++;
+    af_poll_stir(&loop->poll);
+}
+
+static PyObject *
+loop_end(AfLoop *loop, int err)
+{
+    if (--loop->turning == 0) {
+        af_timers_reveal(&loop->timers);
+        af_handle_reveal_ready(loop);
+    }
+    return err < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 PyObject *
@@ -258,24 +277,24 @@ af_loop_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
     int err;
-    af_poll_stir(&loop->poll);
+    loop_begin(loop);
     do {
         err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
     } while (err == 0 && !loop->stopping);
     af_step_leave(loop);
-    return err < 0 ? NULL : Py_NewRef(Py_None);
+    return loop_end(loop, err);
 }
 
 PyObject *
 af_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     AfLoop *loop = (AfLoop *)self;
-    af_poll_stir(&loop->poll);
+    loop_begin(loop);
     int err = af_loop_check_closed(loop) < 0 ? -1 : af_loop_turn(loop);
     if (!loop->stepping) {
         af_step_leave(loop);
     }
-    return err < 0 ? NULL : Py_NewRef(Py_None);
+    return loop_end(loop, err);
 }
 
 PyObject *

@@ -37,6 +37,7 @@ struct AfLoop {
     AfLoop *previous_loop;    /* borrowed: likewise */
     bool closed;
     bool stopping;
+    int turning; /* how many calls of run or run_once are under way */
     bool debug;
     bool executor_shut;     /* shutdown_default_executor was called */
     bool custom_time;       /* `time` is overridden by a subclass or instance */

@@ -27,7 +27,7 @@ static void
 heap_put(AfTimers *timers, size_t index, AfTimerSlot slot)
 {
     timers->slots[index] = slot;
-    slot.timer->index = index;
+    slot.timer->index = (uint32_t)index;
 }
 
 static void
@@ -80,7 +80,12 @@ heap_make_room(AfTimers *timers)
     }
     size_t capacity = timers->capacity ? timers->capacity * 2 : FIRST_CAPACITY;
     AfTimerSlot *slots = timers->slots;
-    PyMem_Resize(slots, AfTimerSlot, capacity);
+    if (capacity <= UINT32_MAX) {
+        PyMem_Resize(slots, AfTimerSlot, capacity);
+    }
+    else {
+        slots = NULL;
+    }
     if (slots == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -111,6 +116,7 @@ heap_insert(AfLoop *loop, AfTimer *timer, double when)
         .timer = (AfTimer *)Py_NewRef((PyObject *)timer),
     };
     timer_set_scheduled(timer, loop);
+    timers->hidden += timer->hidden;
     heap_rise(timers, timers->count++, slot);
     return 0;
 }
@@ -125,8 +131,28 @@ heap_remove(AfTimers *timers, size_t index)
         heap_rise(timers, index, last);
         heap_sink(timers, last.timer->index, last);
     }
+    timers->hidden -= timer->hidden;
     timer_set_scheduled(timer, NULL);
     return timer;
+}
+
+static void
+timer_reveal(AfTimer *timer)
+{
+    if (timer->hidden) {
+        timer->hidden = false;
+        PyObject_GC_Track((PyObject *)timer);
+    }
+}
+
+void
+af_timers_reveal(AfTimers *timers)
+{
+    for (size_t i = 0; timers->hidden > 0 && i < timers->count; i++) {
+        AfTimer *timer = timers->slots[i].timer;
+        timers->hidden -= timer->hidden;
+        timer_reveal(timer);
+    }
 }
 
 int
@@ -153,6 +179,7 @@ af_timers_fire(AfLoop *loop)
 void
 af_timers_clear(AfTimers *timers)
 {
+    af_timers_reveal(timers);
     while (timers->count > 0) {
         Py_DECREF(heap_remove(timers, timers->count - 1));
     }
@@ -194,7 +221,9 @@ static void
 timer_unschedule(AfTimer *timer)
 {
     if (timer->timer_loop != NULL) {
-        Py_DECREF(heap_remove(&timer->timer_loop->timers, timer->index));
+        heap_remove(&timer->timer_loop->timers, timer->index);
+        timer_reveal(timer);
+        Py_DECREF(timer);
     }
 }
 
@@ -243,7 +272,8 @@ timer_new(AfLoop *loop, PyObject *when, double seconds, PyObject *callback,
           PyObject *args, PyObject *context)
 {
     AfState *state = loop->state;
-    PyObject *self = af_freelist_alloc(&state->timers, state->TimerHandle_type);
+    PyObject *self =
+        af_freelist_alloc_hidden(&state->timers, state->TimerHandle_type);
     if (self == NULL) {
         Py_DECREF(args);
         return NULL;
@@ -252,6 +282,10 @@ timer_new(AfLoop *loop, PyObject *when, double seconds, PyObject *callback,
     timer->timer_loop = NULL;
     timer->scheduled = Py_NewRef(Py_False);
     timer->when = Py_NewRef(when);
+    timer->hidden = loop->turning > 0;
+    if (!timer->hidden) {
+        PyObject_GC_Track(self);
+    }
     if (af_handle_fill(loop, &timer->handle, callback, args, context) < 0
         || heap_insert(loop, timer, seconds) < 0) {
         Py_DECREF(self);

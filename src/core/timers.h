@@ -18,6 +18,7 @@ typedef struct {
     size_t count;
     size_t capacity;
     uint64_t sequence;
+    size_t hidden; /* those that the collector doesn't see */
 } AfTimers;
 
 /* Store the earliest deadline; false if there is none. */
@@ -33,6 +34,9 @@ af_timers_next(const AfTimers *timers, double *when)
 
 /* Move what is due to the ready ring. 0, or -1 with an exception. */
 int af_timers_fire(struct AfLoop *loop);
+
+/* Show the collector every timer: the loop isn't running any more. */
+void af_timers_reveal(AfTimers *timers);
 
 void af_timers_clear(AfTimers *timers);
 int af_timers_traverse(AfTimers *timers, visitproc visit, void *arg);
