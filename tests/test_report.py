@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from support import missing
 
-REPORT = pathlib.Path(__file__).parent.parent / "benchmarks" / "report.py"
+BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 LATENCY = {"p50": 50.0, "p99": 99.0, "p99.9": 999.0, "max": 1000.0, "mean": 60.0}
 COSTS = {"asyncfast": 4e-6, "asyncio": 9e-6, "uvloop": 6e-6, "c-epoll": 2e-6}
 CHARTS = {"ratios", "ratios-all", "latency", "connections", "sizes", "scale"}
@@ -82,9 +82,13 @@ def result(tmp_path_factory):
     return path
 
 
+def command(program, *arguments):
+    words = [sys.executable, str(BENCHMARKS / program), *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=90)
+
+
 def report(*arguments):
-    command = [sys.executable, str(REPORT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90)
+    return command("report.py", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +149,26 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
     assert done.returncode == 1
     assert "none.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_agrees_with_itself(result):
+    done = command("agree.py", result, result)
+    assert done.returncode == 0, done.stdout
+    assert "within 0.0%" in done.stdout
+
+
+def test_runs_that_differ_by_over_a_tenth_are_told_apart(result, tmp_path):
+    record = json.loads(result.read_text())
+    row = next(row for row in record["rows"] if row["name"] == "sleep_zero")
+    for sample in row["samples"]["uvloop"]:
+        sample["cpu"] *= 1.2
+    for sample in row["samples"]["asyncio"]:
+        sample["cpu"] *= 1.05
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(record))
+    done = command("agree.py", result, other)
+    assert done.returncode == 1
+    told = [line for line in done.stdout.splitlines() if "sleep_zero" in line]
+    assert len(told) == 1
+    assert "uvloop (the best other)" in told[0]
+    assert told[0].endswith("20%")
