@@ -22,7 +22,8 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m asyncfast",
         description="Run a Python program on the asyncfast event loop.",
-        usage="%(prog)s [-h] [--version] (PROGRAM | -m MODULE) [ARGS ...]",
+        usage="%(prog)s [-h] [--version] [--debug] [--as-uvloop] "
+        "(PROGRAM | -m MODULE) [ARGS ...]",
     )
     parser.add_argument(
         "--version",
@@ -30,6 +31,16 @@ def _parser():
         version=f"asyncfast {asyncfast.__version__}, "
         f"libuv {asyncfast.libuv_version()}, "
         f"{platform.python_implementation()} {platform.python_version()}",
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="asyncio's debug mode, as by PYTHONASYNCIODEBUG=1",
+    )
+    parser.add_argument(
+        "--as-uvloop",
+        action="store_true",
+        help="let the program's `import uvloop` give asyncfast",
     )
     parser.add_argument(
         "-m", dest="module", action="store_true", help="PROGRAM is a module's name"
@@ -96,9 +107,23 @@ def _hide_own_frames(kind, exc, traceback):
     sys.__excepthook__(kind, exc.with_traceback(traceback), traceback)
 
 
+def _turn_debug_on(parser):
+    # asyncio asks for it whenever a loop is made.
+    if sys.flags.ignore_environment:
+        parser.error("--debug doesn't go with -E or -I: use -X dev")
+    os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+
 def main() -> None:
     """Run the program that the command line names, on asyncfast."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.debug:
+        _turn_debug_on(parser)
+    if options.as_uvloop:
+        from . import as_uvloop
+
+        as_uvloop.register()
     sys.argv[:] = [options.program, *options.arguments]
     if sys.version_info < (3, 16):
         asyncfast.install()

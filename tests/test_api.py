@@ -414,6 +414,62 @@ def test_usage_and_version(asyncfast):
     assert asyncfast.libuv_version() in done.stdout
 
 
+def test_debug(program):
+    path = program(
+        """
+        import asyncio
+
+        async def main():
+            print(asyncio.get_running_loop().get_debug())
+
+        asyncio.run(main())
+        """
+    )
+    assert python("-m", "asyncfast", path).stdout == "False\n"
+    assert python("-m", "asyncfast", "--debug", path).stdout == "True\n"
+    refused = python("-E", "-m", "asyncfast", "--debug", path, check=False)
+    assert refused.returncode == 2
+    assert "--debug doesn't go with -E" in refused.stderr
+
+
+def test_as_uvloop(program):
+    """For programs that name uvloop."""
+    path = program(
+        """
+        import asyncio, importlib.util
+        import uvloop, uvloop.loop
+        from uvloop import new_event_loop
+
+        assert importlib.util.find_spec("uvloop")
+        assert tuple(map(int, uvloop.__version__.split("."))) > (0, 20)
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, uvloop.Loop) and isinstance(loop, uvloop.loop.Loop)
+            return type(loop).__module__.split(".")[0]
+
+        print(uvloop.run(main()))
+        loop = new_event_loop()
+        print(loop.run_until_complete(main()))
+        loop.close()
+        if hasattr(uvloop, "EventLoopPolicy"):
+            uvloop.install()
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        print(asyncio.run(main()))
+        """
+    )
+    done = python("-W", "ignore", "-m", "asyncfast", "--as-uvloop", path)
+    assert done.stdout == "asyncfast\n" * 3
+
+
+def test_as_uvloop_comes_too_late(asyncfast, monkeypatch):
+    from asyncfast import as_uvloop
+
+    monkeypatch.setitem(sys.modules, "uvloop", asyncio)
+    with pytest.raises(ImportError, match="uvloop has been imported already"):
+        as_uvloop.register()
+
+
 def test_ctrl_c_ends_a_program(program):
     path = program(
         """
