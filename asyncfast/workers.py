@@ -65,10 +65,6 @@ _MAKERS = {
 }
 
 
-def __dir__():
-    return sorted([*globals(), *_MAKERS])
-
-
 def __getattr__(name):
     if name not in _MAKERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
