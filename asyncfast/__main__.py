@@ -1,5 +1,7 @@
 """``python -m asyncfast PROGRAM [ARGS]``: run an unchanged program.
 
+``python -m asyncfast bench`` compares the loops on this machine instead.
+
 The program finds asyncfast wherever it asks asyncio for a loop; its arguments,
 its exit code and its tracebacks are those it has without asyncfast.
 """
@@ -23,7 +25,7 @@ def _parser():
         prog="python -m asyncfast",
         description="Run a Python program on the asyncfast event loop.",
         usage="%(prog)s [-h] [--version] [--debug] [--as-uvloop] "
-        "(PROGRAM | -m MODULE) [ARGS ...]",
+        "(PROGRAM | -m MODULE) [ARGS ...]\n       %(prog)s bench",
     )
     parser.add_argument(
         "--version",
@@ -45,7 +47,12 @@ def _parser():
     parser.add_argument(
         "-m", dest="module", action="store_true", help="PROGRAM is a module's name"
     )
-    parser.add_argument("program", metavar="PROGRAM", help="a file, or a module")
+    parser.add_argument(
+        "program",
+        metavar="PROGRAM",
+        help="a file, or a module; bench: compare the loops on this machine, "
+        "which takes half a minute (a file of that name is ./bench)",
+    )
     parser.add_argument(
         "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
     )
@@ -118,6 +125,11 @@ def main() -> None:
     """Run the program that the command line names, on asyncfast."""
     parser = _parser()
     options = parser.parse_args()
+    if options.program == "bench" and not options.module:
+        from . import bench
+
+        bench.main()
+        return
     if options.debug:
         _turn_debug_on(parser)
     if options.as_uvloop:

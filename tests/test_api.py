@@ -432,6 +432,22 @@ def test_debug(program):
     assert "--debug doesn't go with -E" in refused.stderr
 
 
+def test_bench(asyncfast):
+    """With fewer turns, for a test need not be exact."""
+    short = "import asyncfast.bench as bench; bench._TURNS = 1; bench.main()"
+    lines = python("-c", short).stdout.splitlines()
+    assert "CPU per operation" in lines[0]
+    assert lines[2].split()[0] == "asyncio" and lines[2].split()[-1] == "asyncfast"
+    assert len(lines) == 11
+    assert all(re.search(r" \d+\.\d\dx$", line) for line in lines[3:])
+
+
+def test_bench_takes_no_file_of_that_name(program, tmp_path):
+    program("print('a file')", "bench")
+    assert python("-m", "asyncfast", "./bench", cwd=tmp_path).stdout == "a file\n"
+    assert "bench" in python("-m", "asyncfast", "--help").stdout
+
+
 def test_as_uvloop(program):
     """For programs that name uvloop."""
     path = program(
