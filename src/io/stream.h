@@ -10,6 +10,8 @@ typedef struct {
     bool buffered;          /* the protocol is a BufferedProtocol */
     bool tls;               /* the protocol is an AfTls */
     bool eof;               /* write_eof was called */
+    bool large;             /* in the last turn more came than fits scratch */
+    uint32_t came;          /* bytes that came in this turn */
 } AfStream;
 
 /* A new transport over a connected, non-blocking socket; connection_made is

@@ -7,7 +7,10 @@
 
 
 /* What one connection may read in a turn before the others have theirs. */
-enum { MAX_READS = 4 };
+enum { MAX_READS = 4, MAX_BYTES = 256 * 1024 };
+
+/* Below the size from which malloc asks the system for memory each time. */
+enum { LARGE_READ = 120 * 1024 };
 
 typedef enum { READ_FAILED = -1, READ_DONE, READ_MORE } ReadOutcome;
 
@@ -58,10 +61,10 @@ stream_eof(AfStream *self)
     return closed == NULL ? READ_FAILED : READ_DONE;
 }
 
+/* Steals `bytes`, which may be NULL with an exception. */
 static ReadOutcome
-stream_deliver(AfStream *self, const char *data, ssize_t size)
+stream_deliver(AfStream *self, PyObject *bytes, bool filled)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(data, size);
     PyObject *result = NULL;
     if (bytes != NULL) {
         PyObject *protocol = Py_NewRef(self->base.protocol);
@@ -75,7 +78,31 @@ stream_deliver(AfStream *self, const char *data, ssize_t size)
             self, "Fatal error: protocol.data_received() call failed.");
     }
     Py_DECREF(result);
-    return size == AF_SCRATCH_SIZE ? READ_MORE : READ_DONE;
+    return filled ? READ_MORE : READ_DONE;
+}
+
+/* Of much data a copy would cost more than memory that is too large. */
+static ReadOutcome
+stream_read_large(AfStream *self)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, LARGE_READ);
+    if (bytes == NULL) {
+        return stream_callback_failed(self,
+                                      "Fatal read error on socket transport");
+    }
+    ssize_t size = recv(af_transport_fd(&self->base), PyBytes_AS_STRING(bytes),
+                        LARGE_READ, 0);
+    if (size <= 0) {
+        int code = errno;
+        Py_DECREF(bytes);
+        errno = code;
+        return size < 0 ? stream_recv_failed(self) : stream_eof(self);
+    }
+    self->came += (uint32_t)size;
+    if (size < LARGE_READ) {
+        _PyBytes_Resize(&bytes, size);
+    }
+    return stream_deliver(self, bytes, size == LARGE_READ);
 }
 
 static ReadOutcome
@@ -107,8 +134,11 @@ stream_read_data(AfStream *self)
     if (size == 0) {
         return stream_eof(self);
     }
-    return self->tls ? stream_decrypt(self, scratch, size)
-                     : stream_deliver(self, scratch, size);
+    self->came += (uint32_t)size;
+    return self->tls
+               ? stream_decrypt(self, scratch, size)
+               : stream_deliver(self, PyBytes_FromStringAndSize(scratch, size),
+                                size == AF_SCRATCH_SIZE);
 }
 
 static PyObject *
@@ -202,21 +232,30 @@ stream_read_buffered(AfStream *self)
     return outcome;
 }
 
+static ReadOutcome
+stream_read_once(AfStream *self)
+{
+    if (self->base.conn_lost || self->base.closing
+        || self->base.reading_paused) {
+        return READ_DONE;
+    }
+    if (self->buffered) {
+        return stream_read_buffered(self);
+    }
+    return self->large && !self->tls ? stream_read_large(self)
+                                     : stream_read_data(self);
+}
+
 static int
 stream_read_turn(AfStream *self)
 {
-    for (int i = 0; i < MAX_READS; i++) {
-        if (self->base.conn_lost || self->base.closing
-            || self->base.reading_paused) {
-            return 0;
-        }
-        ReadOutcome outcome = self->buffered ? stream_read_buffered(self)
-                                             : stream_read_data(self);
-        if (outcome != READ_MORE) {
-            return outcome == READ_FAILED ? -1 : 0;
-        }
+    ReadOutcome outcome = READ_MORE;
+    self->came = 0;
+    for (int i = 0; i < MAX_READS && outcome == READ_MORE; i++) {
+        outcome = self->came < MAX_BYTES ? stream_read_once(self) : READ_DONE;
     }
-    return 0;
+    self->large = self->came > AF_SCRATCH_SIZE;
+    return outcome == READ_FAILED ? -1 : 0;
 }
 
 int
