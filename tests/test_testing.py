@@ -3,25 +3,25 @@
 import asyncio
 import importlib.metadata
 import importlib.util
-import os
-import pathlib
 import subprocess
 import sys
 import textwrap
 import unittest
 
 import pytest
-from support import missing
+from support import missing, python
 
 from asyncfast import testing
 
-ROOT = pathlib.Path(__file__).parent.parent
 WHOSE = """
     import asyncio
 
     def whose(loop=None):
         return type(loop or asyncio.get_running_loop()).__module__.split(".")[0]
 """
+
+# Under its runtime each start of pytest takes seconds, and C does nothing new here.
+pytestmark = pytest.mark.nosanitizer
 
 # -- unittest ----------------------------------------------------------------------
 
@@ -89,19 +89,27 @@ def test_a_case_may_choose_another_loop():
 
 
 @pytest.fixture
-def suite(tmp_path):
+def plugin(tmp_path):
+    """The options that load the plugin: none where the package is installed."""
+    show = "from importlib.metadata import entry_points as points; "
+    show += "print([point.name for point in points(group='pytest11')])"
+    installed = "'asyncfast'" in python("-c", show, cwd=tmp_path).stdout
+    return [] if installed else ["-p", "pytest_asyncfast"]
+
+
+@pytest.fixture
+def suite(tmp_path, plugin):
     """Run pytest on this source; returns what it printed."""
 
     def run(source, *options, passed):
         (tmp_path / "test_it.py").write_text(
             textwrap.dedent(WHOSE) + textwrap.dedent(source)
         )
-        command = [sys.executable, "-m", "pytest", "-p", "pytest_asyncfast", "-v"]
-        # Where the plugin is, and where nothing of this project's configuration is.
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"]
+        # Where nothing of this project's configuration is found.
         done = subprocess.run(
-            [*command, "-p", "no:cacheprovider", *options, "test_it.py"],
+            [*command, *plugin, *options, "test_it.py"],
             cwd=tmp_path,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)),
             capture_output=True,
             text=True,
             timeout=60,
