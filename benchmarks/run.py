@@ -22,7 +22,7 @@ from services import Services
 
 FORMAT = 1
 INTERRUPTED = 130
-QUICK_ROUNDS, FULL_ROUNDS = 3, 4
+ROUNDS = 3
 
 
 def parse_arguments(arguments):
@@ -33,7 +33,7 @@ def parse_arguments(arguments):
     add("--rows", default="", help="names, groups or patterns, by comma")
     add("--loops", default="", help="by comma; also NAME=MODULE:CALLABLE[@PYTHON]")
     add("--subject", help="the loop whose ratios are shown (asyncfast)")
-    add("--rounds", type=int, help="samples of each row and loop (4, quick 3)")
+    add("--rounds", type=int, default=ROUNDS, help="samples of each row and loop (3)")
     add("--seconds", type=float, help="length of a timed sample (0.4, quick 0.15)")
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument(
@@ -219,17 +219,18 @@ def list_rows(rows):
 
 
 def run(options, rows, scratch):
+    if options.rounds < 1:
+        raise ValueError("--rounds must be at least 1")
     chosen, missing = contestants(options)
     for reason in missing.values():
         print(reason, file=sys.stderr)
     limits = frozenset(loop.name for loop in chosen if loop.is_limit)
     results = Results(subject_of(options, chosen), limits)
     say_what_is_lacking(rows, chosen)
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     with Services(list(cores_of(options))[1]) as services:
         plan = plan_for(options, scratch, services)
         facts = facts_of(chosen, plan)
-        complete = measure(list(schedule(rows, chosen, rounds)), plan, results)
+        complete = measure(list(schedule(rows, chosen, options.rounds)), plan, results)
     print(header(chosen, plan, facts))
     print(table.render(results, rows, [loop.name for loop in chosen]))
     if options.json:

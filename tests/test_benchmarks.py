@@ -156,6 +156,7 @@ def test_a_broken_loop_does_not_stop_the_others(loops_path):
     ("arguments", "complaint"),
     [
         (["--rows", "no_such_row"], "no row matches 'no_such_row'"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
         (["--loops", "nosuch"], "unknown loop 'nosuch'"),
         (["--loops", "x=nowhere:loop"], "x cannot be used: ModuleNotFoundError"),
         (["--loops", "asyncio", "--subject", "other"], "the subject 'other'"),
