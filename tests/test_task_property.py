@@ -101,6 +101,8 @@ class World:
         self.loop, self.other = kind.new_loop(), asyncio.SelectorEventLoop()
         self.foreign = self.other.create_future()
         self.loop.set_exception_handler(self.report)
+        # A log record of a slow step would keep the task that it tells of.
+        self.loop.slow_callback_duration = 3600
         if kind.factory:
             self.loop.set_task_factory(self.make)
         self.tasks, self.futures, self.callbacks = [], [], {}
