@@ -105,8 +105,7 @@ def schedule(rows, chosen, rounds):
     """Every round of every row, with the loops that take part, in each round another
     one first."""
     for turn in range(rounds):
-        first = turn % len(chosen)
-        order = chosen[first:] + chosen[:first]
+        order = sample.in_turn(chosen, turn)
         for row in rows:
             if row.rounds and turn >= row.rounds:
                 continue

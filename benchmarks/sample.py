@@ -66,16 +66,17 @@ def _take_turns(row: Row, loops: list[Loop | Limit], plan: Plan) -> dict:
             with _noted(loop.name, failed):
                 waiting[loop.name] = _start(row, loop, plan, stack)
         for turn in range(STRETCHES):
-            for name in _in_turn(list(waiting), turn):
+            for name in in_turn(list(waiting), turn):
                 if name not in failed and turn < waiting[name].stretches:
                     with _noted(name, failed):
                         found[name].append(waiting[name].stretch())
     return {name: failed.get(name) or _add_up(found[name]) for name in found}
 
 
-def _in_turn(names: list[str], turn: int) -> list[str]:
-    first = turn % max(len(names), 1)
-    return names[first:] + names[:first]
+def in_turn(things: list, turn: int) -> list:
+    """All of them, each turn another one first."""
+    first = turn % max(len(things), 1)
+    return things[first:] + things[:first]
 
 
 @contextlib.contextmanager
