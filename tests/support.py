@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -22,6 +23,14 @@ def missing(what):
     if os.environ.get("ASYNCFAST_CI") == "1":
         pytest.fail(f"missing in CI: {what}", pytrace=False)
     pytest.skip(f"needs {what}")
+
+
+def use(module):
+    """Import it; without it, skip."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        missing(f"the package {module.split('.')[0]}")
 
 
 # -- Loops -------------------------------------------------------------------------

@@ -3,7 +3,6 @@ websockets, aiosqlite; each to its graceful end."""
 
 import asyncio
 import contextlib
-import importlib
 import io
 import os
 import signal
@@ -13,17 +12,9 @@ import sys
 import threading
 
 import pytest
-from support import QUIET_TLS, client_context, missing, server_context, turns, until
+from support import QUIET_TLS, client_context, server_context, turns, until, use
 
 pytestmark = QUIET_TLS
-
-
-def use(module):
-    """Import it; without it, skip."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        missing(f"the package {module.split('.')[0]}")
 
 
 def listening():

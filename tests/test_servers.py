@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http.client
-import importlib.util
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ import textwrap
 import time
 
 import pytest
-from support import missing
+from support import use
 
 ASGI = """
     import asyncio
@@ -158,8 +157,7 @@ def running(command, folder):
 def test_a_server_answers_and_ends(name, tmp_path):
     needs, arguments, source = SERVERS[name]
     for module in needs:
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
-            missing(module)
+        use(module)
     (tmp_path / "it.py").write_text(textwrap.dedent(source))
     path = str(tmp_path / "socket")
     command = [sys.executable, *(word.format(path=path) for word in arguments)]
@@ -173,13 +171,11 @@ def test_a_server_answers_and_ends(name, tmp_path):
 
 
 def test_a_test_client():
-    for module in ("fastapi", "httpx"):
-        if importlib.util.find_spec(module) is None:
-            missing(module)
-    import fastapi
-    from fastapi.testclient import TestClient
-
     import asyncfast
+
+    fastapi = use("fastapi")
+    use("httpx")
+    TestClient = use("fastapi.testclient").TestClient
 
     app = fastapi.FastAPI()
 

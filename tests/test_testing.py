@@ -2,14 +2,13 @@
 
 import asyncio
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 import textwrap
 import unittest
 
 import pytest
-from support import missing, python
+from support import python, use
 
 from asyncfast import testing
 
@@ -36,15 +35,11 @@ def result_of(case):
 def test_a_unittest_case_runs_on_asyncfast():
     seen = []
 
+    async def note(self):
+        seen.append(asyncio.get_running_loop())
+
     class Case(testing.IsolatedAsyncioTestCase):
-        async def asyncSetUp(self):
-            seen.append(asyncio.get_running_loop())
-
-        async def test(self):
-            seen.append(asyncio.get_running_loop())
-
-        async def asyncTearDown(self):
-            seen.append(asyncio.get_running_loop())
+        asyncSetUp = test = asyncTearDown = note
 
     assert result_of(Case).wasSuccessful()
     assert len(seen) == 3 and len(set(seen)) == 1
@@ -56,15 +51,14 @@ def test_a_unittest_case_runs_on_asyncfast():
 def test_each_test_of_a_case_has_a_loop_of_its_own():
     seen = []
 
-    class Case(testing.IsolatedAsyncioTestCase):
-        async def test_one(self):
-            seen.append(asyncio.get_running_loop())
+    async def note(self):
+        seen.append(asyncio.get_running_loop())
 
-        async def test_two(self):
-            seen.append(asyncio.get_running_loop())
+    class Case(testing.IsolatedAsyncioTestCase):
+        test_one = test_two = note
 
         async def test_that_fails(self):
-            seen.append(asyncio.get_running_loop())
+            await note(self)
             self.fail("on purpose")
 
     result = result_of(Case)
@@ -161,8 +155,7 @@ def test_it_may_be_asked_for_in_the_configuration(suite, tmp_path):
 
 @pytest.mark.parametrize("mode", ["auto", "strict"])
 def test_pytest_asyncio(suite, mode):
-    if importlib.util.find_spec("pytest_asyncio") is None:
-        missing("pytest-asyncio")
+    use("pytest_asyncio")
     source = """
         import pytest
         import pytest_asyncio
@@ -190,8 +183,7 @@ def test_pytest_asyncio(suite, mode):
 
 
 def test_a_suite_may_name_its_loops(suite, tmp_path):
-    if importlib.util.find_spec("pytest_asyncio") is None:
-        missing("pytest-asyncio")
+    use("pytest_asyncio")
     version = importlib.metadata.version("pytest-asyncio")
     if tuple(map(int, version.split(".")[:2])) < (1, 4):
         pytest.skip("the hook is new in pytest-asyncio 1.4")
@@ -238,8 +230,7 @@ def test_anyio_may_name_the_loop(suite):
 
 
 def test_pytest_aiohttp(suite):
-    if importlib.util.find_spec("pytest_aiohttp") is None:
-        missing("pytest-aiohttp")
+    use("pytest_aiohttp")
     source = """
         from aiohttp import web
 
