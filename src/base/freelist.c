@@ -3,32 +3,25 @@
 
 #include <string.h>
 
-static PyObject *
-freelist_take(AfFreelist *list, PyTypeObject *type)
+PyObject *
+af_freelist_alloc_hidden(AfFreelist *list, PyTypeObject *type)
 {
-    return PyObject_Init(list->items[--list->count], type);
+    if (list->count > 0) {
+        return PyObject_Init(list->items[--list->count], type);
+    }
+    PyObject *self = PyObject_GC_New(PyObject, type);
+    if (self != NULL) {
+        memset(self + 1, 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    }
+    return self;
 }
 
 PyObject *
 af_freelist_alloc(AfFreelist *list, PyTypeObject *type)
 {
-    if (list->count == 0) {
-        return type->tp_alloc(type, 0);
-    }
-    PyObject *self = freelist_take(list, type);
-    PyObject_GC_Track(self);
-    return self;
-}
-
-PyObject *
-af_freelist_alloc_hidden(AfFreelist *list, PyTypeObject *type)
-{
-    if (list->count > 0) {
-        return freelist_take(list, type);
-    }
-    PyObject *self = PyObject_GC_New(PyObject, type);
+    PyObject *self = af_freelist_alloc_hidden(list, type);
     if (self != NULL) {
-        memset(self + 1, 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+        PyObject_GC_Track(self);
     }
     return self;
 }
