@@ -9,11 +9,15 @@ What is built can be chosen by the environment:
                                             (default: epoll on Linux, else uv)
     ASYNCFAST_LIBUV_CFLAGS, ASYNCFAST_LIBUV_LIBS
                                             a libuv that pkg-config cannot find
+    ASYNCFAST_LIBUV_PREFIX=FOLDER           a static libuv that becomes part of the
+                                            extension (tools/libuv.sh makes one)
     CC, CFLAGS, LDFLAGS, PKG_CONFIG         as everywhere
 """
 
 import glob
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +27,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 LIBUV_MINIMUM = "1.44"
@@ -96,8 +101,30 @@ def pkg_config(*args):
     return subprocess.run([tool, *args, "libuv"], capture_output=True, text=True)
 
 
+def libuv_prefix():
+    """The folder of a static libuv to link in, or None."""
+    folder = os.environ.get("ASYNCFAST_LIBUV_PREFIX")
+    if folder and not os.path.exists(os.path.join(folder, "lib", "libuv.a")):
+        stop(f"ASYNCFAST_LIBUV_PREFIX={folder}: has no lib/libuv.a.", "")
+    return folder
+
+
+def static_libuv(folder):
+    """The flags for the libuv of a folder, none of whose names leave the extension:
+    another extension of the process may bring a libuv of its own.
+    """
+    libs = [os.path.join(folder, "lib", "libuv.a"), "-lpthread", "-ldl"]
+    if sys.platform == "darwin":
+        hide = ["-Wl,-exported_symbol,_PyInit__core"]
+    else:
+        hide = ["-lrt", "-Wl,--exclude-libs,libuv.a"]
+    return ["-I" + os.path.join(folder, "include")], libs + hide
+
+
 def find_libuv():
     """The flags that compile and link against libuv."""
+    if folder := libuv_prefix():
+        return static_libuv(folder)
     cflags = os.environ.get("ASYNCFAST_LIBUV_CFLAGS")
     libs = os.environ.get("ASYNCFAST_LIBUV_LIBS")
     if libs is not None:
@@ -227,6 +254,79 @@ class BuildExt(build_ext):
             file.write(self.options())
 
 
+# What a wheel says of the libuv in it
+
+
+def version_of_headers(folder):
+    with open(os.path.join(folder, "include", "uv", "version.h")) as file:
+        text = file.read()
+    numbers = (
+        re.search(rf"define UV_VERSION_{part} (\d+)", text).group(1)
+        for part in ("MAJOR", "MINOR", "PATCH")
+    )
+    return ".".join(numbers)
+
+
+def bill_of_materials(name, version, libuv):
+    """What the wheel is made of, in CycloneDX's form."""
+    wheel = f"pkg:pypi/{name}@{version}"
+    part = f"pkg:generic/libuv@{libuv}"
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "library",
+                "bom-ref": wheel,
+                "name": name,
+                "version": version,
+                "purl": wheel,
+                "licenses": [{"license": {"id": "MIT"}}],
+            }
+        },
+        "components": [
+            {
+                "type": "library",
+                "bom-ref": part,
+                "name": "libuv",
+                "version": libuv,
+                "purl": part,
+                # Two of its files were written elsewhere, as LICENSE-extra says.
+                "licenses": [{"expression": "MIT AND BSD-2-Clause AND ISC"}],
+                "externalReferences": [
+                    {"type": "website", "url": "https://libuv.org/"}
+                ],
+            }
+        ],
+        "dependencies": [
+            {"ref": wheel, "dependsOn": [part]},
+            {"ref": part, "dependsOn": []},
+        ],
+    }
+
+
+class BdistWheel(bdist_wheel):
+    def write_wheelfile(self, wheelfile_base, *args, **kwargs):
+        # The last that happens to the folder of metadata before it is packed.
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        if folder := libuv_prefix():
+            self.tell_of_libuv(folder, wheelfile_base)
+
+    def tell_of_libuv(self, folder, metadata):
+        """Adds libuv's licence, which asks for it, and a list of parts (PEP 770)."""
+        shutil.copytree(
+            os.path.join(folder, "licenses"), os.path.join(metadata, "licenses/libuv")
+        )
+        project = self.distribution.metadata
+        parts = bill_of_materials(
+            project.get_name(), project.get_version(), version_of_headers(folder)
+        )
+        os.makedirs(os.path.join(metadata, "sboms"))
+        with open(os.path.join(metadata, "sboms/libuv.cdx.json"), "w") as file:
+            json.dump(parts, file, indent=2)
+
+
 setup(
     ext_modules=[
         Extension(
@@ -235,5 +335,5 @@ setup(
             depends=[*sorted(glob.glob("src/*/*.h")), "setup.py"],
         )
     ],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"bdist_wheel": BdistWheel, "build_ext": BuildExt},
 )

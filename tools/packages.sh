@@ -7,6 +7,7 @@
 #   test       the standard library's own tests, which the suite runs
 #   lint       clang, clang-tidy, cppcheck, shellcheck
 #   valgrind   valgrind
+#   package    CMake, which builds the libuv of a wheel
 #
 # Where apt-get is, what is missing is installed, after saying what and why.
 # Elsewhere the missing packages are named, and the script fails.
@@ -28,6 +29,7 @@ clang-tidy        clang-tidy           clang-tools-extra   clang-extra-tools  ll
 shellcheck        shellcheck           ShellCheck          shellcheck         shellcheck
 cppcheck          cppcheck             cppcheck            cppcheck           cppcheck
 valgrind          valgrind             valgrind            valgrind           valgrind
+cmake             cmake                cmake               cmake              cmake
 '
 
 NEEDS=()
@@ -49,7 +51,7 @@ has_compiler() {
 }
 
 has_libuv() {
-    [ -n "${ASYNCFAST_LIBUV_LIBS:-}" ] && return
+    [ -n "${ASYNCFAST_LIBUV_LIBS:-}${ASYNCFAST_LIBUV_PREFIX:-}" ] && return
     "${PKG_CONFIG:-pkg-config}" --atleast-version=1.44 libuv 2>/dev/null
 }
 
@@ -94,13 +96,17 @@ check_valgrind() {
     have valgrind || need valgrind "finds memory errors and counts instructions"
 }
 
+check_package() {
+    have cmake || need cmake "builds the libuv that a wheel brings"
+}
+
 check() {
     local kind
     NEEDS=()
     REASONS=()
     for kind in "$@"; do
         case $kind in
-        build | test | lint | valgrind) "check_$kind" ;;
+        build | test | lint | valgrind | package) "check_$kind" ;;
         *) die "tools/packages.sh: no such kind: $kind" ;;
         esac
     done
