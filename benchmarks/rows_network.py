@@ -44,6 +44,19 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+class PiecewiseEcho(Echo):
+    pieces = 2
+
+    def data_received(self, data):
+        size = -(-len(data) // self.pieces)
+        for begin in range(0, len(data), size):
+            self.transport.write(data[begin : begin + size])
+
+
+class ManyPiecesEcho(PiecewiseEcho):
+    pieces = 16
+
+
 class BufferedEcho(asyncio.BufferedProtocol):
     def connection_made(self, transport):
         self.transport = transport
@@ -68,6 +81,16 @@ class DatagramEcho(asyncio.DatagramProtocol):
 @served("protocol echo", PROTOCOL_LOADS)
 async def protocol_echo(loop, sock):
     return await loop.create_server(Echo, sock=sock, backlog=BACKLOG)
+
+
+@served("protocol echo in 2 pieces", at_100(KIB))
+async def two_pieces_echo(loop, sock):
+    return await loop.create_server(PiecewiseEcho, sock=sock, backlog=BACKLOG)
+
+
+@served("protocol echo in 16 pieces", at_100(KIB))
+async def many_pieces_echo(loop, sock):
+    return await loop.create_server(ManyPiecesEcho, sock=sock, backlog=BACKLOG)
 
 
 @served("BufferedProtocol echo", at_100(KIB, 10 * KIB, 100 * KIB))
