@@ -41,7 +41,9 @@ _Unix = unix_events._UnixSelectorEventLoop
 # What accept() reports when the process or the system has run out.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-os.register_at_fork(after_in_child=_core._after_fork_in_child)
+os.register_at_fork(
+    before=_core._before_fork, after_in_child=_core._after_fork_in_child
+)
 
 
 class _Listening:

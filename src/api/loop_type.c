@@ -44,6 +44,9 @@ loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->current_task);
     int err = ring_traverse(&loop->ready, visit, arg);
     if (err == 0) {
+        err = ring_traverse(&loop->trailing, visit, arg);
+    }
+    if (err == 0) {
         err = af_timers_traverse(&loop->timers, visit, arg);
     }
     if (err == 0) {

@@ -85,6 +85,15 @@ module_libuv_version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+module_before_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (af_fork_before(PyModule_GetState(module)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 module_after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     AfState *state = PyModule_GetState(module);
@@ -116,6 +125,7 @@ static PyMethodDef module_methods[] = {
     {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
     {"_adopt_tasks", af_layout_adopt, METH_VARARGS, NULL},
     {"_load_openssl", module_load_openssl, METH_O, NULL},
+    {"_before_fork", module_before_fork, METH_NOARGS, NULL},
     {"_after_fork_in_child", module_after_fork_in_child, METH_NOARGS, NULL},
     {"_forget_task", af_task_forget, METH_O, NULL},
     {"_tasks", af_task_list, METH_NOARGS, NULL},

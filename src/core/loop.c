@@ -15,6 +15,9 @@
 #include "core/handle.h"
 #include "core/step.h"
 
+/* Callbacks between two looks at what trails them. */
+enum { PART = 16 };
+
 int
 af_loop_check_closed(AfLoop *loop)
 {
@@ -213,12 +216,39 @@ loop_poll(AfLoop *loop)
     return err;
 }
 
-/* Only what was ready when the batch began: what it schedules waits for the
- * next poll. */
-static int
-loop_run_batch(AfLoop *loop)
+int
+af_loop_run_trailing(AfLoop *loop)
 {
-    size_t count = loop->ready.count;
+    PyObject *raised = PyErr_Occurred() ? af_take_exception() : NULL;
+    while (loop->trailing.count > 0) {
+        AfEntry entry = af_ring_pop(&loop->trailing);
+        if (((AfRun)entry.run)(loop, entry.item) == 0) {
+            continue;
+        }
+        if (raised == NULL) {
+            raised = af_take_exception();
+        }
+        else {
+            PyErr_WriteUnraisable((PyObject *)loop);
+        }
+    }
+    if (raised == NULL) {
+        return 0;
+    }
+    af_restore_exception(raised);
+    return -1;
+}
+
+static int
+loop_end_part(AfLoop *loop)
+{
+    af_step_leave(loop);
+    return af_loop_run_trailing(loop);
+}
+
+static int
+loop_run_entries(AfLoop *loop, size_t count)
+{
     for (; count > 0 && loop->ready.count > 0; count--) {
         AfEntry entry = af_ring_pop(&loop->ready);
         if (entry.run != (void *)af_step_run
@@ -232,11 +262,39 @@ loop_run_batch(AfLoop *loop)
     return 0;
 }
 
+static int
+loop_run_part(AfLoop *loop, size_t count)
+{
+    loop->parts++;
+    loop->in_part = true;
+    int err = loop_run_entries(loop, count);
+    loop->in_part = false;
+    return loop->trailing.count == 0 ? err : loop_end_part(loop);
+}
+
+/* Only what was ready when the batch began: what it schedules waits for the
+ * next poll. */
+static int
+loop_run_batch(AfLoop *loop)
+{
+    int err = 0;
+    for (size_t left = loop->ready.count; left > 0 && err == 0;) {
+        size_t count = left < PART ? left : PART;
+        err = loop_run_part(loop, count);
+        left -= count;
+    }
+    return err;
+}
+
 int
 af_loop_turn(AfLoop *loop)
 {
     if (loop->custom_time) {
         af_step_leave(loop);
+    }
+    /* Of the callback that runs this turn inside of an outer one. */
+    if (loop->trailing.count > 0 && af_loop_run_trailing(loop) < 0) {
+        return -1;
     }
     if (PyErr_CheckSignals() < 0 || loop_poll(loop) < 0
         || af_timers_fire(loop) < 0) {
@@ -253,6 +311,7 @@ af_loop_shut(AfLoop *loop)
     af_timers_clear(&loop->timers);
     af_handle_reveal_ready(loop);
     af_ring_clear(&loop->ready);
+    af_ring_clear(&loop->trailing);
 }
 
 static void

@@ -21,6 +21,7 @@ struct AfLoop {
     PyObject *module; /* owned */
     AfState *state;   /* borrowed: the module's */
     AfRing ready;     /* owned entries */
+    AfRing trailing;  /* owned entries: what is due when this part ends */
     AfTimers timers;  /* owned timers */
     AfPoll poll;      /* owned watches: see base/poll.h */
     struct AfIo *io;  /* owned memory; NULL until a descriptor is used */
@@ -37,7 +38,9 @@ struct AfLoop {
     AfLoop *previous_loop;    /* borrowed: likewise */
     bool closed;
     bool stopping;
-    int turning; /* how many calls of run or run_once are under way */
+    bool in_part;   /* a part of a batch runs */
+    uint32_t parts; /* the number of parts that have begun */
+    int turning;    /* how many calls of run or run_once are under way */
     bool debug;
     bool executor_shut;     /* shutdown_default_executor was called */
     bool custom_time;       /* `time` is overridden by a subclass or instance */
@@ -74,6 +77,19 @@ af_loop_push(AfLoop *loop, AfRun run, PyObject *item)
 {
     return af_ring_push(&loop->ready, (void *)run, item);
 }
+
+/* Have `run(loop, item)` called when this part of the batch ends: after sixteen
+ * callbacks at most, and before the loop polls. Only while loop->in_part. Steals
+ * `item`, also on failure. 0, or -1 with MemoryError. */
+static inline int
+af_loop_push_trailing(AfLoop *loop, AfRun run, PyObject *item)
+{
+    return af_ring_push(&loop->trailing, (void *)run, item);
+}
+
+/* Run what is due when this part ends now; keeps the current exception.
+ * 0, or -1 with an exception that leaves the loop. */
+int af_loop_run_trailing(AfLoop *loop);
 
 /* Have `asleep(item)` called once, when the loop goes to sleep or, if it
  * does not, when it next polls. In between only the last request counts. */

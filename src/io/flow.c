@@ -12,12 +12,7 @@
 #define MSG_NOSIGNAL 0
 #endif
 
-enum {
-    FIRST_CAPACITY = 8,
-    DEFAULT_HIGH = 64 * 1024,
-    /* What every supported system takes in one call. */
-    MAX_PIECES = 1024
-};
+enum { FIRST_CAPACITY = 8, DEFAULT_HIGH = 64 * 1024 };
 
 void
 af_flow_init(AfFlow *flow)
@@ -163,7 +158,8 @@ af_flow_pop(AfFlow *flow, size_t weight)
 static size_t
 flow_fill_vector(const AfFlow *flow, struct iovec *vector)
 {
-    size_t count = flow->count < MAX_PIECES ? flow->count : MAX_PIECES;
+    size_t count = flow->count < AF_FLOW_PIECES_A_CALL ? flow->count
+                                                       : AF_FLOW_PIECES_A_CALL;
     for (size_t i = 0; i < count; i++) {
         const AfPiece *piece = flow_at(flow, i);
         vector[i].iov_base = PyBytes_AS_STRING(piece->bytes) + piece->offset;
@@ -192,7 +188,7 @@ flow_consume(AfFlow *flow, size_t sent)
 ssize_t
 af_flow_send(AfFlow *flow, int fd)
 {
-    struct iovec vector[MAX_PIECES];
+    struct iovec vector[AF_FLOW_PIECES_A_CALL];
     struct msghdr message;
     memset(&message, 0, sizeof(message));
     message.msg_iov = vector;

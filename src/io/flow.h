@@ -6,6 +6,10 @@
 
 #include <sys/types.h>
 
+/* How many pieces af_flow_send sends at most: what every supported system takes
+ * in one call. */
+enum { AF_FLOW_PIECES_A_CALL = 1024 };
+
 typedef struct {
     PyObject *bytes;   /* owned; nobody changes it any more */
     PyObject *address; /* owned; where a datagram goes, NULL in a stream */

@@ -4,6 +4,7 @@
 
 #include "base/args.h"
 #include "io/extra.h"
+#include "io/hold.h"
 #include "io/watch.h"
 
 static int
@@ -91,6 +92,9 @@ static PyObject *
 stream_lend_fd(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     AfStream *self = (AfStream *)op;
+    if (af_hold_settle(&self->base) < 0) {
+        return NULL;
+    }
     af_poll_release(&self->base.loop->poll, &self->base.watch);
     Py_RETURN_NONE;
 }

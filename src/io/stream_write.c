@@ -2,7 +2,7 @@
 #include "io/stream.h"
 
 #include "base/error.h"
-
+#include "io/hold.h"
 
 #define WRITE_AFTER_EOF "Cannot call write() after write_eof()"
 #define WRITE_IN_SENDFILE "unable to write; sendfile is in progress"
@@ -25,8 +25,7 @@ stream_write_check(AfStream *self, const char *eof_text,
 static int
 stream_write_fatal(AfStream *self)
 {
-    return af_transport_fatal(&self->base,
-                              "Fatal write error on socket transport");
+    return af_transport_fatal(&self->base, AF_WRITE_FAILED);
 }
 
 static int
@@ -83,9 +82,17 @@ stream_write_data(AfStream *self, PyObject *data)
     if (size <= 0) {
         return (int)size;
     }
+    af_hold_note(&self->base);
+    bool hold = af_hold_wants(&self->base, data);
+    if (!hold && af_hold_settle(&self->base) < 0) {
+        return -1;
+    }
     int lost = af_transport_write_lost(&self->base);
     if (lost != 0) {
         return lost < 0 ? -1 : 0;
+    }
+    if (hold) {
+        return af_hold_add(&self->base, data);
     }
     return self->base.flow.count == 0 ? stream_send(self, data)
                                       : stream_queue(self, data, 0);
@@ -195,23 +202,16 @@ stream_append_pieces(AfStream *self, PyObject *pieces)
 static int
 stream_write_pieces(AfStream *self, PyObject *pieces)
 {
-    bool idle = self->base.flow.count == 0;
+    bool refused = self->base.flow.count > 0 && !self->base.held;
+    af_hold_note(&self->base);
     if (stream_append_pieces(self, pieces) < 0) {
         return -1;
     }
     if (self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent =
-        idle ? af_flow_send(&self->base.flow, af_transport_fd(&self->base)) : 0;
-    if (sent < 0 && !af_transport_would_block((int)-sent)) {
-        return stream_write_failed(self, (int)-sent);
-    }
-    if (self->base.flow.count > 0
-        && af_transport_want(&self->base, AF_WRITE, true) < 0) {
-        return -1;
-    }
-    return af_transport_maybe_pause(&self->base);
+    return refused ? af_transport_maybe_pause(&self->base)
+                   : af_hold_send(&self->base);
 }
 
 static int
@@ -312,8 +312,7 @@ stream_flush_failed(AfStream *self, int code)
     af_error_from_errno(code);
     PyObject *exc = af_take_exception();
     af_restore_exception(Py_NewRef(exc));
-    int err = af_transport_fatal(&self->base,
-                                 "Fatal write error on socket transport");
+    int err = af_transport_fatal(&self->base, AF_WRITE_FAILED);
     if (err == 0 && self->empty_waiter != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         err =
@@ -349,8 +348,7 @@ af_stream_flush(AfStream *self)
     PyObject *context = Py_NewRef(self->base.context);
     int err = -1;
     if (PyContext_Enter(context) < 0) {
-        err = af_transport_fatal(&self->base,
-                                 "Fatal write error on socket transport");
+        err = af_transport_fatal(&self->base, AF_WRITE_FAILED);
     }
     else {
         err = stream_flush(self);
@@ -366,6 +364,9 @@ PyObject *
 af_stream_write_eof(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     AfStream *self = (AfStream *)op;
+    if (af_hold_settle(&self->base) < 0) {
+        return NULL;
+    }
     if (self->base.closing || self->eof) {
         Py_RETURN_NONE;
     }
@@ -382,6 +383,9 @@ af_stream_make_empty_waiter(PyObject *op, PyObject *Py_UNUSED(ignored))
     AfStream *self = (AfStream *)op;
     if (self->empty_waiter != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
+        return NULL;
+    }
+    if (af_hold_settle(&self->base) < 0) {
         return NULL;
     }
     self->empty_waiter = af_loop_create_future(self->base.loop);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "core/handle.h"
 #include "io/extra.h"
+#include "io/hold.h"
 
 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 enum { WARN_AFTER_WRITES = 5 };
@@ -268,6 +269,7 @@ transport_set_limits(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     AfTransport *self = (AfTransport *)op;
     PyObject *given[2];
     if (af_args_parse(&set_limits_params, args, nargs, kwnames, given) < 0
+        || af_hold_settle(self) < 0
         || af_flow_set_limits(&self->flow, given[0], given[1]) < 0
         || af_transport_maybe_pause(self) < 0) {
         return NULL;
@@ -285,7 +287,11 @@ transport_get_limits(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 transport_buffer_size(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSize_t(((AfTransport *)op)->flow.size);
+    AfTransport *self = (AfTransport *)op;
+    if (af_hold_settle(self) < 0) {
+        return NULL;
+    }
+    return PyLong_FromSize_t(self->flow.size);
 }
 
 int
@@ -398,11 +404,36 @@ transport_repr(PyObject *op)
     if (self->sock == NULL) {
         return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->fd);
     }
+    if (af_hold_settle(self) < 0) {
+        return NULL;
+    }
     const char *state = self->closing ? " closing" : "";
     if (self->loop->closed) {
         return PyUnicode_FromFormat("<%s%s fd=%d>", name, state, self->fd);
     }
     return transport_repr_open(self, name, state);
+}
+
+static const AfParams get_extra_info_params = {
+    "get_extra_info", 1, 2, {"name", "default", NULL}};
+
+/* Whoever has the socket can shut it down. */
+static PyObject *
+transport_get_extra_info(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames)
+{
+    AfTransport *self = (AfTransport *)op;
+    PyObject *given[2];
+    if (af_args_parse(&get_extra_info_params, args, nargs, kwnames, given) < 0
+        || af_hold_settle(self) < 0) {
+        return NULL;
+    }
+    PyObject *value = PyObject_GetItem(self->extra, given[0]);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();
+        return Py_NewRef(given[1] == NULL ? Py_None : given[1]);
+    }
+    return value;
 }
 
 static PyObject *
@@ -451,6 +482,10 @@ PyDoc_STRVAR(resume_reading_doc, "resume_reading($self, /)\n--\n\n"
 PyDoc_STRVAR(set_protocol_doc,
              "set_protocol($self, protocol, /)\n--\n\n"
              "Give what is received from now on to another protocol.");
+PyDoc_STRVAR(get_extra_info_doc,
+             "get_extra_info($self, /, name, default=None)\n--\n\n"
+             "What is known by that name (a str: 'peername', 'socket', "
+             "'sockname', ...),\nor default.");
 PyDoc_STRVAR(get_protocol_doc,
              "get_protocol($self, /)\n--\n\n"
              "The current protocol; None once the connection is lost.");
@@ -475,6 +510,8 @@ static PyMethodDef transport_methods[] = {
     {"resume_reading", transport_resume_reading, METH_NOARGS,
      resume_reading_doc},
     {"set_protocol", transport_set_protocol, METH_O, set_protocol_doc},
+    {"get_extra_info", (PyCFunction)(void (*)(void))transport_get_extra_info,
+     METH_FASTCALL | METH_KEYWORDS, get_extra_info_doc},
     {"get_protocol", transport_get_protocol, METH_NOARGS, get_protocol_doc},
     {"get_write_buffer_size", transport_buffer_size, METH_NOARGS,
      get_write_buffer_size_doc},

@@ -40,6 +40,10 @@ struct AfTransport {
     int conn_lost;   /* counts writes after the connection was lost */
     bool closing;
     bool reading_paused;
+    bool held;         /* the buffer waits for the batch's end: see io/hold.h */
+    bool gathers;      /* it was written to more than once when last written */
+    uint32_t wrote_in; /* the part of a batch in which it was last written */
+    uint32_t writes;   /* how often, in that part */
 };
 
 /* A blank transport of `type`, whose struct begins with an AfTransport.

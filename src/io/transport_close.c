@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "core/handle.h"
+#include "io/hold.h"
 
 /* 0, or -1 with an exception; the socket is closed in any case. */
 static int
@@ -87,6 +88,12 @@ transport_schedule_lost(AfTransport *self, PyObject *exc)
 int
 af_transport_force_close(AfTransport *self, PyObject *exc)
 {
+    if (self->conn_lost) {
+        return 0;
+    }
+    if (af_hold_settle(self) < 0) {
+        return -1;
+    }
     if (self->conn_lost) {
         return 0;
     }
@@ -196,6 +203,9 @@ PyObject *
 af_transport_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     AfTransport *self = (AfTransport *)op;
+    if (af_hold_settle(self) < 0) {
+        return NULL;
+    }
     if (self->closing) {
         Py_RETURN_NONE;
     }

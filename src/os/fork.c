@@ -1,4 +1,4 @@
-/* fork.c -- what a child process must reset.
+/* fork.c -- what is done before a fork, and what a child process must reset.
  *
  * A child shares its parent's poll sets: a change in one would show in the
  * other. So every loop starts over with sets of its own, and what was watched
@@ -61,6 +61,28 @@ loop_hold(AfLoop *loop)
     return (AfLoop *)Py_XNewRef((PyObject *)loop);
 }
 
+/* From one to the next; steals the first. */
+static AfLoop *
+loop_hold_next(AfLoop *loop)
+{
+    AfLoop *next = loop_hold(loop->next_loop);
+    Py_DECREF(loop);
+    return next;
+}
+
+int
+af_fork_before(AfState *state)
+{
+    int err = 0;
+    AfLoop *loop = loop_hold(state->first_loop);
+    while (loop != NULL && err == 0) {
+        err = af_loop_run_trailing(loop);
+        loop = loop_hold_next(loop);
+    }
+    Py_XDECREF(loop);
+    return err;
+}
+
 int
 af_fork_after_in_child(AfState *state, AfForkReset reset)
 {
@@ -68,9 +90,7 @@ af_fork_after_in_child(AfState *state, AfForkReset reset)
     AfLoop *loop = loop_hold(state->first_loop);
     while (loop != NULL && err == 0) {
         err = loop_after_fork(loop, reset);
-        AfLoop *next = loop_hold(loop->next_loop);
-        Py_DECREF(loop);
-        loop = next;
+        loop = loop_hold_next(loop);
     }
     Py_XDECREF(loop);
     return err;
