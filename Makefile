@@ -6,7 +6,7 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test conformance soak lint bench package format clean
+.PHONY: help run test conformance soak lint bench docs package format clean
 
 help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
@@ -14,6 +14,7 @@ help:
 	@echo "make conformance  CPython's asyncio tests on asyncfast, asyncio, uvloop"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
 	@echo "make bench        set up, build, run benchmarks/run.py"
+	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make package      the sdist and a wheel with libuv inside, tried (Linux)"
 	@echo "make format       format the C and Python sources"
 	@echo "make clean        remove everything that was built or installed here"
@@ -41,6 +42,11 @@ lint:
 bench:
 	@tools/setup.sh bench
 	.venv/bin/python benchmarks/run.py $(ARGS)
+
+docs:
+	@tools/setup.sh docs
+	.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going \
+		--builder html --conf-dir docs . build/docs $(ARGS)
 
 package:
 	@tools/package.sh $(ARGS)
