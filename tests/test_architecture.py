@@ -411,6 +411,16 @@ def check_words(root):
 
 # -- The tests ---------------------------------------------------------------------
 
+def check_map(root):
+    """The map, src/README.md, names every file in the row of its room."""
+    text = (root / "src" / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)/` \|(.*)$", text, re.MULTILINE))
+    for path in c_files(root):
+        row = rows.get(path.parent.name, "")
+        if not re.search(rf"`{path.stem}(\.h)?`", row):
+            yield f"{named(root, path)}: not on the map"
+
+
 CHECKS = [
     check_includes,
     check_cycles,
@@ -423,6 +433,7 @@ CHECKS = [
     check_callbacks,
     check_versions,
     check_words,
+    check_map,
 ]
 
 
@@ -482,6 +493,7 @@ GOOD = {
     "src/base/x.c": OBJECT % (" /* owned */", VISIT, CLEAR),
     "src/core/loop.h": '/* loop.h -- a. */\n#include "base/b.h"\nint af_loop_run(void);\n',
     "src/base/b.h": "/* b.h -- b. */\n",
+    "src/README.md": "| `base/` | | `x` · `b.h` |\n| `core/` | | `loop` |\n",
     "asyncfast/x.py": "def f():\n    return 1\n",
 }
 
@@ -539,6 +551,8 @@ BROKEN = [
     (check_versions, "src/base/a.c", "#if PY_VERSION_HEX < 0x030b0000\n#endif\n"),
     (check_words, "docs/a.md", "See /root" + "/notes.\n"),
     (check_words, "src/base/b.h", "/* b.h -- b. TO" + "DO */\n"),
+    (check_map, "src/base/a.c", "/* a.c -- a. */\n"),
+    (check_map, "src/core/b.h", "/* b.h -- b. */\n"),
 ]
 
 
