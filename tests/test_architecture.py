@@ -411,6 +411,7 @@ def check_words(root):
 
 # -- The tests ---------------------------------------------------------------------
 
+
 def check_map(root):
     """The map, src/README.md, names every file in the row of its room."""
     text = (root / "src" / "README.md").read_text()
