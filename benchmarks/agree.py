@@ -27,10 +27,12 @@ def parse_arguments(arguments):
 
 
 def ratios(report):
-    """{(row, other loop): its cost by the subject's}; a limit is no rival."""
+    """{(row, other loop): its cost by the subject's}; a limit is no rival, and a
+    latency depends on what else the machine does."""
     return {
         (row["name"], loop): ratio.middle
         for row in report.rows
+        if row["unit"] != "p99"
         for loop in report.loops
         if loop != report.subject and loop not in report.found.limits
         if (ratio := report.found.ratio(row["name"], loop))

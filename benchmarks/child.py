@@ -44,10 +44,10 @@ class Child:
         self._process.stdout.close()
         self._errors.close()
 
-    def ask(self, timeout=30):
-        """Prompt the child and return its answer."""
+    def ask(self, timeout=30, words=""):
+        """Prompt the child, with a line of words, and return its answer."""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(b"\n")
+            self._process.stdin.write(f"{words}\n".encode())
         return self.answer(timeout)
 
     def answer(self, timeout=30):

@@ -15,6 +15,7 @@ BUILD = HERE / "build"
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra")
 CLIENT = (
     "load.c",
+    "pace.c",
     "options.c",
     "histogram.c",
     "stream.c",

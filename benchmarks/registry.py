@@ -78,6 +78,7 @@ class ServerRow(Row):
     transport: str = "tcp"
     tls: bool = False
     short_lived: bool = False
+    steady: bool = False
     talk: Callable | None = None
     load: Load = Load()
 
@@ -125,10 +126,12 @@ def served(title: str, loads: Iterable[Load], **options) -> Callable:
     """Make a row for each load of `async run(loop, sock)`, which starts a server.
 
     talk: what is said to it, as talks.py has it; by default the message is echoed.
+    steady: judged by its latency under a load that every loop can bear.
     """
 
     def register(run: Callable) -> Callable:
-        base = ServerRow(run.__name__, title, run, unit="message", **options)
+        unit = "p99" if options.get("steady") else "message"
+        base = ServerRow(run.__name__, title, run, unit=unit, **options)
         for load in loads:
             name = f"{base.name}/{load.label}"
             _add(replace(base, name=name, load=load, quick=load.quick))

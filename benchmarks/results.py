@@ -71,7 +71,9 @@ class Results:
 
 def cost(sample):
     """What a row is judged by: seconds of CPU, user and system, per operation; of a
-    row about memory the bytes."""
+    row about memory the bytes, under a steady load the latency that 1 % exceed."""
+    if "load_rate" in sample:
+        return latency("p99")(sample)
     return sample["bytes" if "bytes" in sample else "cpu"] / sample["operations"]
 
 

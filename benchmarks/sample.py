@@ -24,7 +24,10 @@ SETUP_SECONDS = 30
 # A row of a million tasks is one stretch of whatever length.
 ONCE_SECONDS = 300
 STRETCHES = 8
-LEVELS = ("max_rss_kib", "latency_us")
+LEVELS = ("max_rss_kib", "latency_us", "load_rate")
+# A steady load: this share of what the slowest loop can do, as these stretches show.
+STEADY_SHARE = 0.7
+TRIAL_STRETCHES = 2
 
 
 class SampleError(Exception):
@@ -65,6 +68,8 @@ def _take_turns(row: Row, loops: list[Loop | Limit], plan: Plan) -> dict:
         for loop in loops:
             with _noted(loop.name, failed):
                 waiting[loop.name] = _start(row, loop, plan, stack)
+        if isinstance(row, ServerRow) and row.steady:
+            _steady(waiting, failed)
         for turn in range(STRETCHES):
             for name in in_turn(list(waiting), turn):
                 if name not in failed and turn < waiting[name].stretches:
@@ -77,6 +82,21 @@ def in_turn(things: list, turn: int) -> list:
     """All of them, each turn another one first."""
     first = turn % max(len(things), 1)
     return things[first:] + things[:first]
+
+
+def _steady(servers: dict, failed: dict):
+    """Have all of them loaded at one rate, which the slowest can bear."""
+    rates = {}
+    for _ in range(TRIAL_STRETCHES):
+        for name, server in servers.items():
+            if name in failed:
+                continue
+            with _noted(name, failed):
+                trial = server.stretch()
+                rate = trial["operations"] / trial["wall"]
+                rates[name] = max(rate, rates.get(name, 0))
+    for server in servers.values():
+        server.rate = STEADY_SHARE * min(rates.values(), default=0)
 
 
 @contextlib.contextmanager
@@ -134,6 +154,7 @@ class _Served:
     """A server, and a client that has warmed it up."""
 
     stretches = STRETCHES
+    rate = 0.0
 
     def __init__(self, row, loop, plan, stack):
         path = os.path.join(plan.scratch, f"socket-{loop.name}")
@@ -152,11 +173,14 @@ class _Served:
     def stretch(self) -> dict:
         """Read the server's clock while nothing is in flight."""
         before = self._server.ask()
-        result = self._load.ask(self._longest)
+        words = f"{self.rate:.1f}" if self.rate else ""
+        result = self._load.ask(self._longest, words)
         after = self._server.ask()
         if not result["messages"]:
             raise SampleError("not one message was answered")
+        steady = {"load_rate": self.rate} if self.rate else {}
         return {
+            **steady,
             "operations": result["messages"],
             **difference(before, after),
             "wall": result["seconds"],

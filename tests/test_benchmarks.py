@@ -13,7 +13,8 @@ from support import missing
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 NETWORK_ROW = "protocol_echo/64B/10"
-ROWS = ["sleep_zero", NETWORK_ROW]
+STEADY_ROW = "latency_protocol/1KiB/100"
+ROWS = ["sleep_zero", NETWORK_ROW, STEADY_ROW]
 TURN_COST = 500e-6
 
 pytestmark = pytest.mark.guard(100)
@@ -89,7 +90,7 @@ def test_table_has_a_line_for_each_row_and_a_column_for_each_loop(comparison):
 def test_progress_and_time_left_go_to_standard_error(comparison):
     done, _ = comparison
     assert "left" in done.stderr
-    assert "10 samples" in done.stderr
+    assert "16 samples" in done.stderr
 
 
 @needs_load
@@ -129,7 +130,23 @@ def test_a_loop_made_slower_shows_as_slower(comparison, row):
     entry = next(item for item in record["rows"] if item["name"] == row)
     assert entry["best_other"] == "slow"
     assert entry["ratio"]["middle"] > 1.3
-    assert cost(record, row, "slow") > 1.3 * cost(record, row, "asyncio")
+    if row != STEADY_ROW:
+        assert cost(record, row, "slow") > 1.3 * cost(record, row, "asyncio")
+
+
+@needs_load
+def test_a_steady_load_is_the_same_for_all_and_bearable(comparison):
+    _, record = comparison
+    row = next(row for row in record["rows"] if row["name"] == STEADY_ROW)
+    assert row["unit"] == "p99"
+    asked = {
+        sample["load_rate"] for samples in row["samples"].values() for sample in samples
+    }
+    assert len(asked) == 2  # one for each round
+    for samples in row["samples"].values():
+        for sample in samples:
+            assert sample["operations"] <= sample["load_rate"] * sample["wall"] * 1.01
+            assert sample["lost"] == 0
 
 
 @needs_load

@@ -2,9 +2,10 @@
  *
  * It is written in C because a client in Python would be the thing measured. After
  * a warm-up it prints {"phase": "warm"}, and then loads the server for a stretch
- * each time that it reads a line, until its input ends. Between stretches nothing
- * is in flight, so that the harness can read the server's CPU clock with no message
- * half served. It reports each stretch in a line of JSON. */
+ * each time that it reads a line, until its input ends; at a rate, if the line names
+ * one in messages per second (pace.c). Between stretches nothing is in flight, so that
+ * the harness can read the server's CPU clock with no message half served. It reports
+ * each stretch in a line of JSON. */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -23,7 +24,7 @@
 
 #include "common.h"
 
-enum { EVENTS = 256, SWEEP_MS = 50, STALL_MS = 10000, LOOPBACK_SOURCES = 32 };
+enum { EVENTS = 256, SWEEP_MS = 50, LOOPBACK_SOURCES = 32 };
 
 bool
 load_may_issue(const Load *load)
@@ -133,26 +134,48 @@ handle_events(Load *load, const struct epoll_event *events, int count)
     }
 }
 
-static void
-turn(Load *load, uint64_t *next_sweep)
+int
+load_poll(Load *load, int timeout)
 {
     struct epoll_event events[EVENTS];
-    int timeout = load->driver->sweep ? SWEEP_MS : STALL_MS;
     int count = epoll_wait(load->epoll_fd, events, EVENTS, timeout);
     if (count < 0 && errno != EINTR) {
         die("epoll_wait");
     }
+    load->now = now_ns();
+    handle_events(load, events, count);
+    return count;
+}
+
+static void
+turn(Load *load, uint64_t *next_sweep)
+{
+    int timeout = load->driver->sweep ? SWEEP_MS : STALL_MS;
+    int count = load_poll(load, timeout);
     if (count == 0 && timeout == STALL_MS) {
         errno = 0;
         die("no reply for %d seconds, %lu of %lu messages answered",
             STALL_MS / 1000, (unsigned long)load->completed,
             (unsigned long)load->issued);
     }
-    load->now = now_ns();
-    handle_events(load, events, count);
     if (load->driver->sweep && load->now >= *next_sweep) {
         load->driver->sweep(load);
         *next_sweep = load->now + SWEEP_MS * 1000000u;
+    }
+}
+
+/* As much as the server takes. */
+static void
+flood_stretch(Load *load, uint64_t began, double seconds, uint64_t messages)
+{
+    uint64_t next_sweep = 0;
+    load->limit = messages;
+    load->deadline = began + (uint64_t)(seconds * 1e9);
+    for (int i = 0; i < load->options.connections; i++) {
+        load->driver->start(load, &load->connections[i]);
+    }
+    while (load->completed + load->lost < load->issued) {
+        turn(load, &next_sweep);
     }
 }
 
@@ -160,16 +183,14 @@ turn(Load *load, uint64_t *next_sweep)
 static double
 run_stretch(Load *load, double seconds, uint64_t messages)
 {
-    uint64_t next_sweep = 0, began = now_ns();
+    uint64_t began = now_ns();
     load->issued = load->completed = load->lost = 0;
-    load->limit = messages;
     load->now = began;
-    load->deadline = began + (uint64_t)(seconds * 1e9);
-    for (int i = 0; i < load->options.connections; i++) {
-        load->driver->start(load, &load->connections[i]);
+    if (load->rate > 0) {
+        pace_stretch(load, began, seconds);
     }
-    while (load->completed + load->lost < load->issued) {
-        turn(load, &next_sweep);
+    else {
+        flood_stretch(load, began, seconds, messages);
     }
     return (double)(now_ns() - began) / 1e9;
 }
@@ -193,11 +214,22 @@ warm_up(Load *load)
     fflush(stdout);
 }
 
+/* A line may name another rate from now on. */
 static bool
-told_to_go_on(void)
+told_to_go_on(Load *load)
 {
-    char line[16];
-    return read(STDIN_FILENO, line, sizeof(line)) > 0;
+    char line[32];
+    ssize_t length = read(STDIN_FILENO, line, sizeof(line) - 1);
+    if (length <= 0) {
+        return false;
+    }
+    line[length] = '\0';
+    double rate = strtod(line, NULL);
+    if (rate > 0 && rate != load->rate) {
+        load->rate = rate;
+        memset(&load->latency, 0, sizeof(load->latency));
+    }
+    return true;
 }
 
 static double
@@ -206,7 +238,7 @@ microseconds(const Load *load, double share)
     return (double)histogram_percentile(&load->latency, share) / 1e3;
 }
 
-/* Latency is that of all stretches so far. */
+/* Latency is that of all stretches so far, at this rate. */
 static void
 report(const Load *load, double seconds, double cpu)
 {
@@ -296,7 +328,7 @@ main(int argc, char **argv)
     raise_descriptor_limit();
     load_open(&load);
     warm_up(&load);
-    while (told_to_go_on()) {
+    while (told_to_go_on(&load)) {
         double cpu = cpu_seconds();
         double seconds =
             run_stretch(&load, load.options.seconds, load.options.messages);

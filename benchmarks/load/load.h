@@ -11,7 +11,7 @@
 #include "histogram.h"
 #include "options.h"
 
-enum { INBOX_SIZE = 1 << 18 };
+enum { INBOX_SIZE = 1 << 18, STALL_MS = 10000 };
 
 typedef struct {
     int fd;
@@ -56,6 +56,8 @@ struct Load {
     uint64_t issued;
     uint64_t completed;
     uint64_t lost;
+    double rate; /* messages per second; 0 for as many as the server answers */
+    int turn;    /* paced: the connection that is asked next */
     bool checking; /* compare what comes back with what was sent */
     Histogram latency;
 };
@@ -69,6 +71,13 @@ bool load_may_issue(const Load *load);
 
 /* Record a reply to a message sent at `sent_at`. */
 void load_complete(Load *load, uint64_t sent_at);
+
+/* Wait for events, for so many milliseconds at most, and handle them. The number
+ * of events. */
+int load_poll(Load *load, int timeout);
+
+/* Load the server at load->rate for a stretch, and wait for all replies. */
+void pace_stretch(Load *load, uint64_t began, double seconds);
 
 /* A connected socket, still blocking. */
 int load_connect(const Load *load);
