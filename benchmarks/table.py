@@ -19,7 +19,12 @@ def render(found, rows, loops):
 
 
 def cost_table(found, rows, loops):
-    head = ["CPU per operation, or p99", *loops, "best other", f"best / {found.subject}"]
+    head = [
+        "CPU per operation, or p99",
+        *loops,
+        "best other",
+        f"best / {found.subject}",
+    ]
     lines = [head, *(cost_line(found, row, loops) for row in rows)]
     return aligned(lines)
 
