@@ -12,6 +12,7 @@ help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
 	@echo "make test         set up, build, run the tests"
 	@echo "make conformance  CPython's asyncio tests on asyncfast, asyncio, uvloop"
+	@echo "make soak         twenty kinds of load for twenty minutes; nothing may stay"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
 	@echo "make bench        set up, build, run benchmarks/run.py"
 	@echo "make docs         the documentation as a site, in build/docs"
@@ -46,7 +47,7 @@ bench:
 docs:
 	@tools/setup.sh docs
 	.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going \
-		--builder html --conf-dir docs . build/docs $(ARGS)
+		--fresh-env --write-all --builder html --conf-dir docs . build/docs $(ARGS)
 
 package:
 	@tools/package.sh $(ARGS)

@@ -38,6 +38,8 @@ autodoc_default_options = {"members": True}
 html_theme = "furo"
 html_title = f"asyncfast {version}"
 html_additional_pages = {"index": "start.html"}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 templates_path = ["templates"]
 
 
