@@ -7,8 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
-    ROOT / "README.md",
-    ROOT / "SECURITY.md",
+    *sorted(ROOT.glob("*.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "src" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
