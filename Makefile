@@ -6,11 +6,13 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test conformance soak lint bench docs package format clean
+.PHONY: help run test ecosystem conformance soak lint bench docs package format clean
 
 help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
 	@echo "make test         set up, build, run the tests"
+	@echo "make ecosystem    other people's libraries on asyncfast, of which make test"
+	@echo "                  runs only a few: tests/ecosystem"
 	@echo "make conformance  CPython's asyncio tests on asyncfast, asyncio, uvloop"
 	@echo "make soak         twenty kinds of load for twenty minutes; nothing may stay"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
@@ -27,6 +29,10 @@ run:
 test:
 	@tools/setup.sh test
 	.venv/bin/python -m pytest $(ARGS)
+
+ecosystem:
+	@tools/setup.sh ecosystem
+	.venv/bin/python -m pytest tests/ecosystem $(ARGS)
 
 conformance:
 	@tools/setup.sh test bench

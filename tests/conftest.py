@@ -18,7 +18,7 @@ import traceback
 
 import pytest
 
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("support", "server_process")
 from support import (  # noqa: E402
     LOOPS,
     TLS_WAYS,

@@ -33,6 +33,16 @@ def use(module):
         missing(f"the package {module.split('.')[0]}")
 
 
+def aiohttp_session(**kwargs):
+    """A client session; `kwargs` go to its connector."""
+    aiohttp = use("aiohttp")
+    # Not by aiodns, where that is installed: its threads outlive the session.
+    resolver = aiohttp.ThreadedResolver()
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=resolver, **kwargs)
+    )
+
+
 # -- Loops -------------------------------------------------------------------------
 
 

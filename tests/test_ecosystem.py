@@ -12,7 +12,15 @@ import sys
 import threading
 
 import pytest
-from support import QUIET_TLS, client_context, server_context, turns, until, use
+from support import (
+    QUIET_TLS,
+    aiohttp_session,
+    client_context,
+    server_context,
+    turns,
+    until,
+    use,
+)
 
 pytestmark = QUIET_TLS
 
@@ -76,7 +84,6 @@ class Site:
 @contextlib.asynccontextmanager
 async def aiohttp_site(**kwargs):
     """(site, runner, url, session)."""
-    aiohttp = use("aiohttp")
     site = Site()
     runner = site.web.AppRunner(site.app, shutdown_timeout=10)
     await runner.setup()
@@ -84,7 +91,7 @@ async def aiohttp_site(**kwargs):
     await site.web.SockSite(runner, sock, **kwargs).start()
     scheme = "https" if kwargs.get("ssl_context") else "http"
     url = f"{scheme}://localhost:{sock.getsockname()[1]}"
-    session = aiohttp.ClientSession()
+    session = aiohttp_session()
     try:
         yield site, runner, url, session
     finally:
@@ -167,7 +174,7 @@ async def test_aiohttp_shuts_down_gracefully(loop):
         cleaning = loop.create_task(runner.cleanup())
         await turns(5)
         with pytest.raises(aiohttp.ClientConnectorError):
-            async with aiohttp.ClientSession() as other:
+            async with aiohttp_session() as other:
                 await other.get(f"{url}/hello/late")
         assert not asking.done()
         site.go_on.set()

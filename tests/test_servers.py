@@ -1,30 +1,12 @@
 """Servers that people run, started as programs, on asyncfast: docs/servers.md."""
 
 import asyncio
-import contextlib
-import http.client
-import os
-import signal
-import socket
-import subprocess
-import sys
 import textwrap
-import time
 
 import pytest
+from server_process import ASGI, INSTALLED, answers_and_ends
 from support import use
 
-ASGI = """
-    import asyncio
-
-    async def app(scope, receive, send):
-        if scope["type"] != "http":
-            raise NotImplementedError(scope["type"])
-        whose = type(asyncio.get_running_loop()).__module__.split(".")[0]
-        headers = [(b"content-type", b"text/plain")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": whose.encode()})
-"""
 AIOHTTP = """
     import asyncio, sys
     import asyncfast
@@ -40,7 +22,6 @@ AIOHTTP = """
     if __name__ == "__main__":
         web.run_app(app, path=sys.argv[1], loop=asyncfast.new_event_loop())
 """
-INSTALLED = "import asyncfast; asyncfast.install()\n"
 
 
 def gunicorn(worker, workers=1):
@@ -103,71 +84,10 @@ SERVERS = {
 }
 
 
-class Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
-        self.sock.connect(self.host)
-
-
-def get(path):
-    connection = Connection(path)
-    with contextlib.closing(connection):
-        connection.request("GET", "/", headers={"Host": "localhost"})
-        reply = connection.getresponse()
-        assert reply.status == 200
-        return reply.read().decode()
-
-
-def first_answer(server, path):
-    """Asks until the server is up."""
-    while True:
-        try:
-            return get(path)
-        except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
-            assert server.poll() is None, server.communicate()[0]
-            time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def running(command, folder):
-    """The server as a process of its own, which is there no more afterwards."""
-    places = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    server = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=dict(os.environ, PYTHONPATH=places),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield server
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.communicate()
-
-
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.guard(60)
 def test_a_server_answers_and_ends(name, tmp_path):
-    needs, arguments, source = SERVERS[name]
-    for module in needs:
-        use(module)
-    (tmp_path / "it.py").write_text(textwrap.dedent(source))
-    path = str(tmp_path / "socket")
-    command = [sys.executable, *(word.format(path=path) for word in arguments)]
-    with running(command, tmp_path) as server:
-        assert first_answer(server, path) == "asyncfast"
-        assert {get(path) for _ in range(20)} == {"asyncfast"}
-        server.send_signal(signal.SIGTERM)
-        output, _ = server.communicate(timeout=30)
-        assert server.returncode in (0, -signal.SIGTERM), output
-        assert "Traceback" not in output
+    answers_and_ends(tmp_path, *SERVERS[name])
 
 
 def test_a_test_client():

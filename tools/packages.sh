@@ -5,6 +5,7 @@
 #
 #   build      compiler, libuv, Python with headers and venv
 #   test       the standard library's own tests, which the suite runs
+#   ecosystem  PostgreSQL, Redis, nginx, whose clients tests/ecosystem are
 #   lint       clang, clang-tidy, cppcheck, shellcheck
 #   valgrind   valgrind
 #   package    CMake, which builds the libuv of a wheel
@@ -24,6 +25,9 @@ python            python3              python3             python3            py
 python-venv       python3-venv         python3             python3            python
 python-headers    python3-dev          python3-devel       python3-dev        python
 python-tests      libpython3-testsuite python3-test        python3-tests      python
+postgresql        postgresql           postgresql-server   postgresql         postgresql
+redis             redis-server         redis               redis              redis
+nginx             nginx-light          nginx               nginx              nginx
 clang             clang                clang               clang              llvm
 clang-tidy        clang-tidy           clang-tools-extra   clang-extra-tools  llvm
 shellcheck        shellcheck           ShellCheck          shellcheck         shellcheck
@@ -85,6 +89,17 @@ check_test() {
         || need python-tests "CPython's own asyncio tests, which the suite runs"
 }
 
+has_server() { # name
+    # Debian keeps these out of PATH.
+    PATH=$PATH:/usr/sbin have "$1" || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+}
+
+check_ecosystem() {
+    has_server initdb || need postgresql "a server for asyncpg and psycopg"
+    has_server redis-server || need redis "a server for redis"
+    has_server nginx || need nginx "a server for httpx and aiohttp"
+}
+
 check_lint() {
     have clang || need clang "the second compiler that must have no warnings"
     have clang-tidy || need clang-tidy "reads the C sources"
@@ -106,7 +121,7 @@ check() {
     REASONS=()
     for kind in "$@"; do
         case $kind in
-        build | test | lint | valgrind | package) "check_$kind" ;;
+        build | test | ecosystem | lint | valgrind | package) "check_$kind" ;;
         *) die "tools/packages.sh: no such kind: $kind" ;;
         esac
     done
@@ -171,7 +186,8 @@ install_with_apt() {
         names+=("$name")
     done
     say "Installing with apt-get: ${names[*]}"
-    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq
+    # Debian starts a server when it installs it; here only tests do, for a while.
+    local apt=(env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get -qq
         -o DPkg::Lock::Timeout=300)
     # Their progress is long and says nothing; their errors still show.
     as_root "${apt[@]}" update >/dev/null

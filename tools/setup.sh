@@ -17,7 +17,7 @@ system_packages() {
     local kinds=build group
     for group in "$@"; do
         case $group in
-        test | lint | package) kinds="$kinds $group" ;;
+        test | ecosystem | lint | package) kinds="$kinds $group" ;;
         esac
     done
     # shellcheck disable=SC2086
