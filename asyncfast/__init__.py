@@ -24,17 +24,71 @@ from .tls import kind as _tls_kind
 
 if _typing.TYPE_CHECKING:
     from .policy import EventLoopPolicy
+    from .telemetry import (
+        Block,
+        CallbackStats,
+        DelayMonitor,
+        Metrics,
+        SlowCallback,
+        Watchdog,
+        callback_stats,
+        disable_callback_stats,
+        disable_timing,
+        dump_tasks,
+        enable_callback_stats,
+        enable_timing,
+        metrics,
+        monitor_delay,
+        on_slow_callback,
+        watchdog,
+    )
+
+# Imported when first used: few programs look into their loop.
+_TELEMETRY = [
+    "Block",
+    "CallbackStats",
+    "DelayMonitor",
+    "Metrics",
+    "SlowCallback",
+    "Watchdog",
+    "callback_stats",
+    "disable_callback_stats",
+    "disable_timing",
+    "dump_tasks",
+    "enable_callback_stats",
+    "enable_timing",
+    "metrics",
+    "monitor_delay",
+    "on_slow_callback",
+    "watchdog",
+]
 
 __all__ = [
+    "Block",
+    "CallbackStats",
+    "DelayMonitor",
     "Future",
     "Loop",
+    "Metrics",
+    "SlowCallback",
     "Task",
+    "Watchdog",
     "__version__",
     "build_info",
+    "callback_stats",
+    "disable_callback_stats",
+    "disable_timing",
+    "dump_tasks",
+    "enable_callback_stats",
+    "enable_timing",
     "install",
     "libuv_version",
+    "metrics",
+    "monitor_delay",
     "new_event_loop",
+    "on_slow_callback",
     "run",
+    "watchdog",
 ]
 
 if _sys.version_info < (3, 16):
@@ -145,4 +199,8 @@ def __getattr__(name: str) -> _typing.Any:
         from .policy import EventLoopPolicy
 
         return EventLoopPolicy
+    if name in _TELEMETRY:
+        from . import telemetry
+
+        return getattr(telemetry, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

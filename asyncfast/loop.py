@@ -8,6 +8,7 @@ borrowed from its Unix event loop where BaseEventLoop leaves a gap.
 
 import asyncio
 import errno
+import math
 import os
 import selectors
 import socket
@@ -77,6 +78,12 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
     _make_read_pipe_transport = _Unix._make_read_pipe_transport
     _make_write_pipe_transport = _Unix._make_write_pipe_transport
 
+    # Of telemetry, until somebody asks for it.
+    _runs = 0
+    _slow_seconds = math.inf
+    _slow_handler = None
+    _keeps_stats = False
+
     def __init__(self) -> None:
         super().__init__()
         self._init_signals()
@@ -111,6 +118,7 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
             self._run_forever_cleanup()
 
     def _run_forever_setup(self):
+        self._runs += 1
         if sys.version_info >= (3, 13):
             super()._run_forever_setup()
         else:
@@ -186,6 +194,11 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
             self._current_handle = None
             # A traceback may keep this frame: don't let it keep the handle.
             handle = None
+
+    def _report_slow(self, *report):
+        from .telemetry.callbacks import report_slow
+
+        report_slow(self, *report)
 
     def _log_transport_error(self, transport, message, exc):
         if self._debug:

@@ -7,6 +7,7 @@
 #include "api/loop_type.h"
 
 #include "core/handle.h"
+#include "core/meter.h"
 #include "core/task.h"
 #include "core/threadsafe.h"
 #include "io/datagram.h"
@@ -68,6 +69,7 @@ loop_clear(PyObject *self)
     AfLoop *loop = (AfLoop *)self;
     loop_shut(loop);
     af_io_clear(loop);
+    af_meter_clear(loop);
     Py_CLEAR(loop->sleep_item);
     Py_CLEAR(loop->workers);
     Py_CLEAR(loop->default_executor);
@@ -449,6 +451,12 @@ static PyMethodDef loop_methods[] = {
     {"_start_serving", FAST(af_server_start), KEYWORDS, NULL},
     {"_timer_handle_cancelled", af_timers_cancelled, METH_O, NULL},
     {"_write_to_self", af_threadsafe_wake, METH_NOARGS, NULL},
+    /* What asyncfast/telemetry.py builds on. */
+    {"_counts", af_meter_counts, METH_NOARGS, NULL},
+    {"_heartbeat", af_meter_heartbeat, METH_NOARGS, NULL},
+    {"_observe", af_meter_observe, METH_VARARGS, NULL},
+    {"_tally", af_meter_tally, METH_NOARGS, NULL},
+    {"_time_waits", af_meter_time_waits, METH_O, NULL},
     /* What asyncfast/loop.py builds on. */
     {"_lookup_address", af_dns_lookup_address, METH_VARARGS, NULL},
     {"_lookup_name", af_dns_lookup_name, METH_VARARGS, NULL},

@@ -152,19 +152,25 @@ af_restore_exception(PyObject *exc)
 #endif
 }
 
+/* time.monotonic_ns(), without the call. */
+static inline uint64_t
+af_monotonic_ns(void)
+{
+#ifdef __APPLE__
+    /* The clock behind CPython's time.monotonic() on macOS. */
+    return clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
+#else
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+#endif
+}
+
 /* time.monotonic() with the rounding CPython uses, without the call. */
 static inline double
 af_monotonic(void)
 {
-#ifdef __APPLE__
-    /* The clock behind CPython's time.monotonic() on macOS. */
-    uint64_t ns = clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
-    return (double)ns / 1e9;
-#else
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)((int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec) / 1e9;
-#endif
+    return (double)(int64_t)af_monotonic_ns() / 1e9;
 }
 
 #endif

@@ -122,6 +122,7 @@ af_poll_claim(AfPoll *poll, AfWatch *watch, int fd)
         return -1;
     }
     poll->watches[fd] = watch;
+    poll->claimed++;
     watch->fd = fd;
     return 0;
 }
@@ -139,6 +140,7 @@ af_poll_release(AfPoll *poll, AfWatch *watch)
     watch->armed = watch->wanted = 0;
     if (af_poll_find(poll, watch->fd) == watch) {
         poll->watches[watch->fd] = NULL;
+        poll->claimed--;
     }
     watch->fd = -1;
     watch_drop(watch);
@@ -304,19 +306,34 @@ poll_found_nothing(AfPoll *poll)
     poll->skips = poll->stride;
 }
 
+static void
+waits_add(AfWaits *waits, uint64_t ended)
+{
+    waits->idle += ended - waits->began;
+    waits->gil += af_monotonic_ns() - ended;
+    waits->began = 0;
+}
+
 static int
 poll_sleep(AfPoll *poll, double timeout, AfAsleep asleep, PyObject *item,
            AfEvent *events)
 {
     int count;
+    bool timed = poll->waits.on;
+    uint64_t ended = 0;
+    poll->waits.began = timed ? af_monotonic_ns() : 0;
     poll->waiting = true;
     Py_BEGIN_ALLOW_THREADS
     if (asleep != NULL) {
         asleep(item);
     }
     count = af_backend_wait(poll->backend, timeout, events);
+    ended = timed ? af_monotonic_ns() : 0;
     Py_END_ALLOW_THREADS
     poll->waiting = poll->woken = false;
+    if (timed) {
+        waits_add(&poll->waits, ended);
+    }
     return count;
 }
 
@@ -366,6 +383,7 @@ af_poll_wake_begin(AfPoll *poll)
         return false;
     }
     poll->woken = true;
+    poll->wakes++;
     atomic_fetch_add(&poll->wakers, 1);
     return true;
 }
@@ -407,7 +425,7 @@ af_poll_close(AfPoll *poll)
     }
     PyMem_Free(poll->watches);
     poll->watches = NULL;
-    poll->capacity = 0;
+    poll->capacity = poll->claimed = 0;
 }
 
 int

@@ -51,11 +51,22 @@ typedef struct {
 
 typedef struct AfBackend AfBackend;
 
+/* What waits without the GIL have taken, in nanoseconds, while `on`. */
+typedef struct {
+    bool on;
+    uint64_t began; /* the wait that is under way; zero: none */
+    uint64_t idle;  /* until something came, or the time was over */
+    uint64_t gil;   /* from then until no other thread had the GIL */
+} AfWaits;
+
 typedef struct {
     AfBackend *backend; /* NULL: closed */
     AfWatch **watches;  /* by descriptor */
     AfWatch *dirty;
     int capacity;
+    int claimed;    /* descriptors that have a watch */
+    uint64_t wakes; /* wake-ups that other threads have sent */
+    AfWaits waits;
     uint32_t serial;
     int strays;   /* waits in a row that reported unknown descriptors */
     int vain;     /* waits in a row that weren't allowed to take time, and found

@@ -32,9 +32,12 @@
 /* Interned strings: state->str_<name>. */
 #define AF_STATE_NAMES(X)       \
     X(_accept_tls)              \
+    X(__qualname__)             \
+    X(__self__)                 \
     X(_asyncio_future_blocking) \
     X(_attach)                  \
     X(_call_connection_lost)    \
+    X(_callback)                \
     X(_call_eof_received)       \
     X(_cancelled)               \
     X(_check_callback)          \
@@ -73,6 +76,7 @@
     X(connection_lost)          \
     X(connection_made)          \
     X(context)                  \
+    X(cr_code)                  \
     X(create_future)            \
     X(create_task)              \
     X(data_received)            \
@@ -82,10 +86,14 @@
     X(error_received)           \
     X(family)                   \
     X(fileno)                   \
+    X(func)                     \
     X(get_buffer)               \
+    X(get_coro)                 \
     X(get_loop)                 \
+    X(get_protocol)             \
     X(getpeername)              \
     X(getsockname)              \
+    X(gi_code)                  \
     X(gettimeout)               \
     X(is_closing)               \
     X(loop)                     \
@@ -144,6 +152,7 @@
     X(QueueEmpty, "queue", "Empty")                                         \
     X(base_run_in_executor, "asyncio.base_events",                          \
       "BaseEventLoop.run_in_executor")                                      \
+    X(partial, "functools", "partial")                                      \
     X(convert_exception, "asyncio.futures", "_convert_future_exc")
 
 typedef struct AfState {

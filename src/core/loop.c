@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "core/handle.h"
+#include "core/meter.h"
 #include "core/step.h"
 
 /* Callbacks between two looks at what trails them. */
@@ -208,6 +209,7 @@ loop_poll(AfLoop *loop)
     else if (!loop->stopping && af_poll_skip(&loop->poll)) {
         return 0;
     }
+    loop->counts.polls++;
     PyObject *item = loop->sleep_item;
     loop->sleep_item = NULL;
     int err = af_poll_wait(&loop->poll, timeout,
@@ -249,17 +251,18 @@ loop_end_part(AfLoop *loop)
 static int
 loop_run_entries(AfLoop *loop, size_t count)
 {
-    for (; count > 0 && loop->ready.count > 0; count--) {
+    size_t left = count;
+    int err = 0;
+    for (; err == 0 && left > 0 && loop->ready.count > 0; left--) {
         AfEntry entry = af_ring_pop(&loop->ready);
         if (entry.run != (void *)af_step_run
             && entry.run != (void *)af_step_wake) {
             af_step_leave(loop);
         }
-        if (((AfRun)entry.run)(loop, entry.item) < 0) {
-            return -1;
-        }
+        err = ((AfRun)entry.run)(loop, entry.item);
     }
-    return 0;
+    loop->counts.callbacks += count - left;
+    return err;
 }
 
 static int
@@ -267,7 +270,8 @@ loop_run_part(AfLoop *loop, size_t count)
 {
     loop->parts++;
     loop->in_part = true;
-    int err = loop_run_entries(loop, count);
+    int err = loop->meter == NULL ? loop_run_entries(loop, count)
+                                  : af_meter_run_entries(loop, count);
     loop->in_part = false;
     return loop->trailing.count == 0 ? err : loop_end_part(loop);
 }
@@ -289,6 +293,7 @@ loop_run_batch(AfLoop *loop)
 int
 af_loop_turn(AfLoop *loop)
 {
+    loop->counts.turns++;
     if (loop->custom_time) {
         af_step_leave(loop);
     }
@@ -317,7 +322,9 @@ af_loop_shut(AfLoop *loop)
 static void
 loop_begin(AfLoop *loop)
 {
-    loop->turning++;
+    if (loop->turning++ == 0 && loop->poll.waits.on) {
+        loop->counts.run_began = af_monotonic_ns();
+    }
     af_poll_stir(&loop->poll);
 }
 
@@ -327,6 +334,7 @@ loop_end(AfLoop *loop, int err)
     if (--loop->turning == 0) {
         af_timers_reveal(&loop->timers);
         af_handle_reveal_ready(loop);
+        af_meter_end_run(loop);
     }
     return err < 0 ? NULL : Py_NewRef(Py_None);
 }

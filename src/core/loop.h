@@ -16,6 +16,22 @@ typedef int (*AfRun)(AfLoop *loop, PyObject *item);
 /* What the descriptor room keeps for a loop; set up and freed by io/io.c. */
 struct AfIo;
 
+/* What is measured of each callback; see core/meter.h. */
+struct AfMeter;
+
+/* What a loop has done since it was made. */
+typedef struct {
+    uint64_t turns;
+    uint64_t callbacks; /* entries of the ready ring that were run */
+    uint64_t polls;
+    uint64_t reads; /* system calls that received something */
+    uint64_t writes;
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+    uint64_t ran;       /* nanoseconds in `run`, while waits are timed */
+    uint64_t run_began; /* when this one was; zero: none, or it isn't timed */
+} AfCounts;
+
 struct AfLoop {
     PyObject_HEAD
     PyObject *module; /* owned */
@@ -25,6 +41,8 @@ struct AfLoop {
     AfTimers timers;  /* owned timers */
     AfPoll poll;      /* owned watches: see base/poll.h */
     struct AfIo *io;  /* owned memory; NULL until a descriptor is used */
+    AfCounts counts;
+    struct AfMeter *meter; /* owned memory; NULL: callbacks aren't measured */
     PyObject *default_executor; /* owned; None or NULL until there is one */
     PyObject *workers;          /* owned; its work queue, if it is our own */
     AfAsleep on_sleep;          /* what is due when the loop sleeps */
@@ -90,6 +108,20 @@ af_loop_push_trailing(AfLoop *loop, AfRun run, PyObject *item)
 /* Run what is due when this part ends now; keeps the current exception.
  * 0, or -1 with an exception that leaves the loop. */
 int af_loop_run_trailing(AfLoop *loop);
+
+static inline void
+af_loop_count_read(AfLoop *loop, ssize_t size)
+{
+    loop->counts.reads++;
+    loop->counts.bytes_read += (uint64_t)size;
+}
+
+static inline void
+af_loop_count_write(AfLoop *loop, ssize_t size)
+{
+    loop->counts.writes++;
+    loop->counts.bytes_written += (uint64_t)size;
+}
 
 /* Have `asleep(item)` called once, when the loop goes to sleep or, if it
  * does not, when it next polls. In between only the last request counts. */

@@ -10,6 +10,7 @@
 
 #include "base/args.h"
 #include "core/handle.h"
+#include "core/meter.h"
 
 enum { ARITY = 4, FIRST_CAPACITY = 64 };
 
@@ -168,9 +169,13 @@ af_timers_fire(AfLoop *loop)
     }
     while (timers->count > 0
            && timers->slots[0].when < now + clock_resolution) {
+        double when = timers->slots[0].when;
         PyObject *timer = (PyObject *)heap_remove(timers, 0);
         if (af_loop_push(loop, af_handle_run, timer) < 0) {
             return -1;
+        }
+        if (loop->meter != NULL) {
+            af_meter_timer_due(loop, when);
         }
     }
     return 0;

@@ -199,6 +199,16 @@ arrivals_handle(AfDatagram *self, Arrival *arrivals, int count)
     return err;
 }
 
+static void
+datagram_count(const AfDatagram *self, const Arrival *arrivals, int count)
+{
+    ssize_t size = 0;
+    for (int i = 0; i < count; i++) {
+        size += arrivals[i].size;
+    }
+    af_loop_count_read(self->base.loop, size);
+}
+
 static int
 datagram_receive(AfDatagram *self)
 {
@@ -219,6 +229,7 @@ datagram_receive(AfDatagram *self)
                    : 0;
     }
     batch_adapt(self, count);
+    datagram_count(self, arrivals, count);
     if (arrivals_unpack(self, io->mailbag, arrivals, count) < 0) {
         return af_transport_fatal(&self->base, READ_FAILED);
     }

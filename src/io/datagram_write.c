@@ -121,7 +121,11 @@ send_to_target(AfDatagram *self, PyObject *data, const Target *target)
         target->length);
     int code = errno;
     PyBuffer_Release(&view);
-    return size < 0 ? send_failed(code) : SEND_DONE;
+    if (size < 0) {
+        return send_failed(code);
+    }
+    af_loop_count_write(self->base.loop, size);
+    return SEND_DONE;
 }
 
 static Sent
@@ -310,9 +314,12 @@ flush_batch(AfDatagram *self)
         }
         return send_failed(code);
     }
-    while (sent-- > 0) {
+    size_t size = 0;
+    for (int i = 0; i < sent; i++) {
+        size += vectors[i].iov_len;
         flush_drop_first(self);
     }
+    af_loop_count_write(self->base.loop, (ssize_t)size);
     return SEND_DONE;
 }
 #else

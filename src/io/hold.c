@@ -29,7 +29,7 @@ af_hold_send(AfTransport *self)
     if (self->conn_lost) {
         return 0;
     }
-    ssize_t sent = af_flow_send(&self->flow, af_transport_fd(self));
+    ssize_t sent = af_transport_send_flow(self);
     if (sent < 0 && !af_transport_would_block((int)-sent)) {
         af_error_from_errno((int)-sent);
         return af_transport_fatal(self, AF_WRITE_FAILED);

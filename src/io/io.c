@@ -49,6 +49,33 @@ af_io_for_datagrams(AfLoop *loop)
     return io;
 }
 
+/* Data or their number, with or without an address. */
+static Py_ssize_t
+result_size(PyObject *result)
+{
+    if (PyTuple_Check(result) && PyTuple_GET_SIZE(result) > 0) {
+        result = PyTuple_GET_ITEM(result, 0);
+    }
+    if (PyBytes_Check(result)) {
+        return PyBytes_GET_SIZE(result);
+    }
+    Py_ssize_t size = PyLong_Check(result) ? PyLong_AsSsize_t(result) : 0;
+    PyErr_Clear(); /* a number that no socket would return */
+    return size;
+}
+
+void
+af_io_count(AfLoop *loop, int event, PyObject *result)
+{
+    Py_ssize_t size = result_size(result);
+    if (size > 0 && event == AF_READ) {
+        af_loop_count_read(loop, size);
+    }
+    else if (size > 0) {
+        af_loop_count_write(loop, size);
+    }
+}
+
 int
 af_io_traverse(AfLoop *loop, visitproc visit, void *arg)
 {

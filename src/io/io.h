@@ -28,6 +28,9 @@ char *af_io_scratch(AfLoop *loop);
  * with MemoryError. */
 AfIo *af_io_for_datagrams(AfLoop *loop);
 
+/* Count what a method of a socket has received or sent, as its result tells. */
+void af_io_count(AfLoop *loop, int event, PyObject *result);
+
 int af_io_traverse(AfLoop *loop, visitproc visit, void *arg);
 void af_io_clear(AfLoop *loop);
 void af_io_free(AfLoop *loop);

@@ -189,6 +189,9 @@ static PySendResult
 operation_try(Operation *self, PyObject **result)
 {
     int done = self->kind->attempt(self, result);
+    if (done > 0) {
+        af_io_count(self->loop, self->kind->event, *result);
+    }
     if (done != 0) {
         return done < 0 ? PYGEN_ERROR : PYGEN_RETURN;
     }
@@ -519,6 +522,7 @@ send_rest(Operation *self, const Py_buffer *view)
         if (count < 0) {
             return attempt_failed();
         }
+        af_loop_count_write(self->loop, count);
         self->sent += count;
     } while (self->sent < view->len);
     return 1;

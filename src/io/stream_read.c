@@ -14,6 +14,13 @@ enum { LARGE_READ = 120 * 1024 };
 
 typedef enum { READ_FAILED = -1, READ_DONE, READ_MORE } ReadOutcome;
 
+static void
+stream_came(AfStream *self, ssize_t size)
+{
+    self->came += (uint32_t)size;
+    af_loop_count_read(self->base.loop, size);
+}
+
 static ReadOutcome
 stream_recv_failed(AfStream *self)
 {
@@ -98,7 +105,7 @@ stream_read_large(AfStream *self)
         errno = code;
         return size < 0 ? stream_recv_failed(self) : stream_eof(self);
     }
-    self->came += (uint32_t)size;
+    stream_came(self, size);
     if (size < LARGE_READ) {
         _PyBytes_Resize(&bytes, size);
     }
@@ -134,7 +141,7 @@ stream_read_data(AfStream *self)
     if (size == 0) {
         return stream_eof(self);
     }
-    self->came += (uint32_t)size;
+    stream_came(self, size);
     return self->tls
                ? stream_decrypt(self, scratch, size)
                : stream_deliver(self, PyBytes_FromStringAndSize(scratch, size),
@@ -215,7 +222,11 @@ stream_read_into(AfStream *self, PyObject *buffer)
     if (size < 0) {
         return stream_recv_failed(self);
     }
-    return size == 0 ? stream_eof(self) : stream_updated(self, size, filled);
+    if (size == 0) {
+        return stream_eof(self);
+    }
+    af_loop_count_read(self->base.loop, size);
+    return stream_updated(self, size, filled);
 }
 
 static ReadOutcome

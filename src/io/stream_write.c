@@ -63,6 +63,9 @@ stream_send(AfStream *self, PyObject *data)
     int code = errno;
     Py_ssize_t size = view.len;
     PyBuffer_Release(&view);
+    if (sent > 0) {
+        af_loop_count_write(self->base.loop, sent);
+    }
     if (sent == size) {
         return 0;
     }
@@ -328,7 +331,7 @@ stream_flush(AfStream *self)
     if (self->base.conn_lost || self->base.flow.count == 0) {
         return 0;
     }
-    ssize_t sent = af_flow_send(&self->base.flow, af_transport_fd(&self->base));
+    ssize_t sent = af_transport_send_flow(&self->base);
     if (sent < 0) {
         return af_transport_would_block((int)-sent)
                    ? 0

@@ -219,6 +219,16 @@ af_transport_want(AfTransport *self, int event, bool on)
     return af_poll_want(&self->loop->poll, &self->watch, wanted);
 }
 
+ssize_t
+af_transport_send_flow(AfTransport *self)
+{
+    ssize_t sent = af_flow_send(&self->flow, af_transport_fd(self));
+    if (sent > 0) {
+        af_loop_count_write(self->loop, sent);
+    }
+    return sent;
+}
+
 /* Water marks */
 
 static int

@@ -77,6 +77,9 @@ int af_transport_resume_reading(AfTransport *self);
 /* Add or withdraw one event. 0, or -1 with OSError. */
 int af_transport_want(AfTransport *self, int event, bool on);
 
+/* Send what the socket takes of the buffer; what af_flow_send returns. */
+ssize_t af_transport_send_flow(AfTransport *self);
+
 /* Call pause_writing if the buffer is above its high mark, resume_writing if
  * it is at its low mark again. 0, or -1 with an exception that leaves the
  * loop. */
