@@ -25,6 +25,7 @@ def _parser():
         prog="python -m asyncfast",
         description="Run a Python program on the asyncfast event loop.",
         usage="%(prog)s [-h] [--version] [--debug] [--as-uvloop] "
+        "[--slow SECONDS] [--watchdog SECONDS] [--stats] "
         "(PROGRAM | -m MODULE) [ARGS ...]\n       %(prog)s bench",
     )
     parser.add_argument(
@@ -44,6 +45,7 @@ def _parser():
         action="store_true",
         help="let the program's `import uvloop` give asyncfast",
     )
+    _add_telemetry(parser)
     parser.add_argument(
         "-m", dest="module", action="store_true", help="PROGRAM is a module's name"
     )
@@ -57,6 +59,42 @@ def _parser():
         "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
     )
     return parser
+
+
+def _seconds(text):
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def _add_telemetry(parser):
+    add = parser.add_argument_group("telemetry").add_argument
+    add(
+        "--slow",
+        metavar="SECONDS",
+        type=_seconds,
+        help="log each callback that takes as long, without debug mode",
+    )
+    add(
+        "--watchdog",
+        metavar="SECONDS",
+        type=_seconds,
+        help="log where the loop is while it's blocked for as long",
+    )
+    add(
+        "--stats",
+        action="store_true",
+        help="print the loop's numbers and what each kind of callback took, "
+        "to stderr when the program ends",
+    )
+
+
+def _observe(options):
+    if options.slow or options.watchdog or options.stats:
+        from .telemetry.report import observe_program
+
+        observe_program(options.slow, options.watchdog, options.stats)
 
 
 def _fresh_main():
@@ -136,6 +174,7 @@ def main() -> None:
         from . import as_uvloop
 
         as_uvloop.register()
+    _observe(options)
     sys.argv[:] = [options.program, *options.arguments]
     if sys.version_info < (3, 16):
         asyncfast.install()

@@ -46,6 +46,9 @@ os.register_at_fork(
     before=_core._before_fork, after_in_child=_core._after_fork_in_child
 )
 
+# Called with each new loop: for `python -m asyncfast`, which observes them all.
+new_loop_hooks: list[Callable[["Loop"], object]] = []
+
 
 class _Listening:
     """What the super() of a method that Loop borrows has to find."""
@@ -88,6 +91,8 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
         super().__init__()
         self._init_signals()
         self._unix_server_sockets = {}
+        for hook in new_loop_hooks:
+            hook(self)
 
     def close(self) -> None:
         """Close the loop; it can't be used any more.
