@@ -82,10 +82,9 @@ def _nginx_in(place, certificate):
             place=place, plain=plain, tls=tls, certificate=cert, key=key
         )
         (place / "nginx.conf").write_text(settings)
-        command = [services.program("nginx"), "-e", f"{place}/errors"]
         inherited = [sock.fileno() for sock in socks]
         process = subprocess.Popen(
-            [*command, "-c", f"{place}/nginx.conf"],
+            [services.program("nginx"), "-c", f"{place}/nginx.conf"],
             pass_fds=inherited,
             # By this it is told of sockets that listen already.
             env={**os.environ, "NGINX": "".join(f"{fd};" for fd in inherited)},

@@ -126,6 +126,22 @@ def test_tornado_keeps_a_loop(new):
     assert over.asyncio_loop.is_closed()
 
 
+def test_tornado_over_the_current_loop(new):
+    """AsyncIOMainLoop, as programs of Tornado 4 have it."""
+    AsyncIOMainLoop = use("tornado.platform.asyncio").AsyncIOMainLoop
+    loop = new()
+    asyncio.set_event_loop(loop)
+    over = AsyncIOMainLoop(make_current=False)
+    assert over.asyncio_loop is loop
+    seen = []
+    over.add_callback(seen.append, "callback")
+    over.call_later(0.001, over.stop)
+    over.start()
+    assert seen == ["callback"]
+    over.close()
+    assert loop.is_closed()
+
+
 # -- anyio -------------------------------------------------------------------------
 
 

@@ -13,20 +13,25 @@ RSGI = """
         whose = type(asyncio.get_running_loop()).__module__.split(".")[0]
         protocol.response_str(200, [("content-type", "text/plain")], whose)
 """
+# Its workers are new interpreters: as from CPython 3.14 on, and on macOS.
 GRANIAN = f"""{textwrap.dedent(RSGI)}
+import multiprocessing
+import pathlib
+import sys
+
+import asyncfast
+import granian
+
+
+@granian.loops.register("auto")
+def new_loop():
+    loop = asyncfast.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
 if __name__ == "__main__":
-    import pathlib
-    import sys
-
-    import asyncfast
-    import granian
-
-    @granian.loops.register("auto")
-    def new_loop():
-        loop = asyncfast.new_event_loop()
-        asyncio.set_event_loop(loop)
-        return loop
-
+    multiprocessing.set_start_method("spawn")
     granian.Granian("it:app", interface="rsgi", uds=pathlib.Path(sys.argv[1])).serve()
 """
 EMBEDDED = f"""{textwrap.dedent(RSGI)}

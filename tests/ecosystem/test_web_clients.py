@@ -131,6 +131,14 @@ def picows_ends():
     return Echoing, Keeping
 
 
+@pytest.fixture(params=[False, True], ids=["loop", "aiofastnet"])
+def transports(request):
+    """Whose transports picows has: the loop's, or aiofastnet's on the loop."""
+    if request.param:
+        use("aiofastnet")
+    return {"use_aiofastnet": request.param}
+
+
 @contextlib.asynccontextmanager
 async def picows_server(**kwargs):
     """Its port."""
@@ -169,15 +177,17 @@ MESSAGES = [
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("server", [picows_server, websockets_server])
-async def test_picows_asks(loop, certificate, server, tls):
+async def test_picows_asks(loop, certificate, transports, server, tls):
     picows = use("picows")
     _, Keeping = picows_ends()
     served = {"ssl": server_context(certificate)} if tls else {}
     asked = {"ssl_context": client_context(certificate)} if tls else {}
+    if server is picows_server:
+        served |= transports
     async with server(**served) as port:
         scheme = "wss" if tls else "ws"
         transport, kept = await picows.ws_connect(
-            Keeping, f"{scheme}://localhost:{port}/", **asked
+            Keeping, f"{scheme}://localhost:{port}/", **asked, **transports
         )
         for message in MESSAGES:
             transport.send(picows.WSMsgType.BINARY, message)
@@ -188,9 +198,9 @@ async def test_picows_asks(loop, certificate, server, tls):
         await turns(5)
 
 
-async def test_picows_is_asked(loop):
+async def test_picows_is_asked(loop, transports):
     connect = use("websockets.asyncio.client").connect
-    async with picows_server() as port:
+    async with picows_server(**transports) as port:
         async with connect(f"ws://127.0.0.1:{port}", max_size=None) as connection:
             for message in MESSAGES:
                 await connection.send(message)
@@ -199,7 +209,7 @@ async def test_picows_is_asked(loop):
         assert connection.close_code == 1000
 
 
-async def test_picows_is_refused(loop):
+async def test_picows_is_refused(loop, transports):
     _, Keeping = picows_ends()
     with pytest.raises(OSError):
-        await use("picows").ws_connect(Keeping, "ws://127.0.0.1:1/")
+        await use("picows").ws_connect(Keeping, "ws://127.0.0.1:1/", **transports)
