@@ -89,6 +89,7 @@
     X(func)                     \
     X(get_buffer)               \
     X(get_coro)                 \
+    X(get_extra_info)           \
     X(get_loop)                 \
     X(get_protocol)             \
     X(getpeername)              \
