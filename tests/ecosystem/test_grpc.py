@@ -1,98 +1,25 @@
-"""Libraries that carry messages: pyzmq and grpc."""
+"""grpc.aio: client and server in one loop."""
 
 import asyncio
 import contextlib
 import threading
 
 import pytest
-from support import turns, use
-
-# -- pyzmq -------------------------------------------------------------------------
+from support import Reports, finish, use
 
 
 @pytest.fixture
-def zeromq(tmp_path):
-    """Makes the two ends of a connection: of these kinds, over a Unix socket."""
-    zmq = use("zmq.asyncio")
-
-    @contextlib.contextmanager
-    def make(bound, connecting):
-        with zmq.Context() as context:
-            one, other = context.socket(bound), context.socket(connecting)
-            with one, other:
-                address = f"ipc://{tmp_path}/zeromq"
-                one.bind(address)
-                other.connect(address)
-                yield one, other
-                one.linger = other.linger = 0
-
-    return make
+def loop(new):
+    """Not searched for leaks: grpc opens descriptors for its process when it likes."""
+    loop = new()
+    loop.reports = Reports()
+    loop.set_exception_handler(loop.reports)
+    yield loop
+    finish(loop)
+    assert not loop.reports
 
 
-async def test_zmq_asks_and_answers(loop, zeromq):
-    zmq = use("zmq")
-
-    async def answer(socket):
-        while True:
-            await socket.send((await socket.recv()).upper())
-
-    with zeromq(zmq.REP, zmq.REQ) as (answering, asking):
-        task = loop.create_task(answer(answering))
-        for word in (b"one", b"two" * 500_000):
-            await asking.send(word)
-            assert await asking.recv() == word.upper()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await turns(3)
-
-
-async def test_zmq_many_messages(loop, zeromq):
-    """More of them than the sockets hold, so that the sender waits too."""
-    zmq = use("zmq")
-    count = 5000
-
-    async def push(socket):
-        for number in range(count):
-            await socket.send_multipart([b"%d" % number, b"part"])
-
-    with zeromq(zmq.PULL, zmq.PUSH) as (pulling, pushing):
-        task = loop.create_task(push(pushing))
-        got = [await pulling.recv_multipart() for _ in range(count)]
-        await task
-    assert got == [[b"%d" % number, b"part"] for number in range(count)]
-    await turns(3)
-
-
-async def test_zmq_publishes(loop, zeromq):
-    zmq = use("zmq")
-    with zeromq(zmq.XPUB, zmq.SUB) as (publishing, subscribing):
-        subscribing.subscribe("news")
-        assert await publishing.recv() == b"\1news"
-        for text in ("other", "news 1", "news 2"):
-            await publishing.send_string(text)
-        assert await subscribing.recv_string() == "news 1"
-        assert await subscribing.poll(10_000) == zmq.POLLIN
-        assert await subscribing.recv_string() == "news 2"
-    await turns(3)
-
-
-# -- grpc --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _grpc_started():
-    """What grpc keeps for the life of the process must not look like a leak."""
-    with contextlib.suppress(ImportError):
-        import grpc.aio
-
-        async def start():
-            grpc.aio.init_grpc_aio()
-
-        asyncio.run(start())
-
-
-def grpc_handlers():
+def handlers_of_calls():
     grpc = use("grpc")
 
     async def upper(request, context):
@@ -136,7 +63,7 @@ def channel(tmp_path):
     async def make():
         address = f"unix:{tmp_path}/grpc"
         server = aio.server()
-        server.add_generic_rpc_handlers((grpc_handlers(),))
+        server.add_generic_rpc_handlers((handlers_of_calls(),))
         server.add_insecure_port(address)
         await server.start()
         try:
@@ -148,7 +75,7 @@ def channel(tmp_path):
     return make()
 
 
-async def test_grpc_answers(loop, channel):
+async def test_answers(loop, channel):
     async with channel as channel:
         upper = channel.unary_unary("/test.Test/Upper")
         assert await upper(b"word") == b"WORD"
@@ -157,7 +84,7 @@ async def test_grpc_answers(loop, channel):
         assert await upper(b"x" * 3_000_000) == b"X" * 3_000_000
 
 
-async def test_grpc_streams(loop, channel):
+async def test_streams(loop, channel):
     async def numbers():
         for number in range(200):
             yield b"%d" % number
@@ -171,7 +98,7 @@ async def test_grpc_streams(loop, channel):
         assert [answer async for answer in echoing] == expected
 
 
-async def test_grpc_fails_and_is_cancelled(loop, channel):
+async def test_fails_and_is_cancelled(loop, channel):
     grpc = use("grpc")
     async with channel as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="no such thing") as caught:
@@ -189,7 +116,7 @@ async def test_grpc_fails_and_is_cancelled(loop, channel):
             await waiting.read()
 
 
-def test_grpc_in_loops_of_several_threads(new, tmp_path):
+def test_in_loops_of_several_threads(new, tmp_path):
     """Each loop gets its own answers."""
     aio = use("grpc.aio")
     got = []
@@ -197,7 +124,7 @@ def test_grpc_in_loops_of_several_threads(new, tmp_path):
     async def main(number):
         address = f"unix:{tmp_path}/{number}"
         server = aio.server()
-        server.add_generic_rpc_handlers((grpc_handlers(),))
+        server.add_generic_rpc_handlers((handlers_of_calls(),))
         server.add_insecure_port(address)
         await server.start()
         async with aio.insecure_channel(address) as channel:
