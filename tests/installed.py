@@ -50,6 +50,18 @@ def test_metadata():
     assert metadata.get_all("Requires-Dist") is None
 
 
+def test_every_module_is_in_it():
+    folder = CHECKOUT / "asyncfast"
+    missing = [
+        path.relative_to(folder)
+        for path in folder.rglob("*.py")
+        if not importlib.resources.files(asyncfast)
+        .joinpath(*path.relative_to(folder).parts)
+        .is_file()
+    ]
+    assert missing == []
+
+
 def test_types_come_with_it():
     for name in ("py.typed", "_core.pyi"):
         assert importlib.resources.files(asyncfast).joinpath(name).is_file()

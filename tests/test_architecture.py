@@ -462,6 +462,8 @@ def test_mutable_statics():
     listing = nm("--format=sysv")
     if "af_module_def" not in listing:
         pytest.skip("the extension was stripped of its names")
+    if re.search(r"^uv_run +\|[0-9a-f]", listing, re.MULTILINE):
+        pytest.skip("libuv is part of the extension, with variables of its own")
     assert not list(mutable_statics(listing))
 
 
