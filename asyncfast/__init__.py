@@ -29,6 +29,7 @@ if _typing.TYPE_CHECKING:
         CallbackStats,
         DelayMonitor,
         Metrics,
+        MetricsServer,
         SlowCallback,
         Watchdog,
         callback_stats,
@@ -40,6 +41,7 @@ if _typing.TYPE_CHECKING:
         metrics,
         monitor_delay,
         on_slow_callback,
+        serve_metrics,
         watchdog,
     )
 
@@ -49,6 +51,7 @@ _TELEMETRY = [
     "CallbackStats",
     "DelayMonitor",
     "Metrics",
+    "MetricsServer",
     "SlowCallback",
     "Watchdog",
     "callback_stats",
@@ -60,6 +63,7 @@ _TELEMETRY = [
     "metrics",
     "monitor_delay",
     "on_slow_callback",
+    "serve_metrics",
     "watchdog",
 ]
 
@@ -70,6 +74,7 @@ __all__ = [
     "Future",
     "Loop",
     "Metrics",
+    "MetricsServer",
     "SlowCallback",
     "Task",
     "Watchdog",
@@ -88,6 +93,7 @@ __all__ = [
     "new_event_loop",
     "on_slow_callback",
     "run",
+    "serve_metrics",
     "watchdog",
 ]
 

@@ -1,6 +1,7 @@
 """``python -m asyncfast PROGRAM [ARGS]``: run an unchanged program.
 
-``python -m asyncfast bench`` compares the loops on this machine instead.
+``python -m asyncfast bench`` compares the loops on this machine instead, and
+``python -m asyncfast top PID`` shows what the loops of a process do.
 
 The program finds asyncfast wherever it asks asyncio for a loop; its arguments,
 its exit code and its tracebacks are those it has without asyncfast.
@@ -25,8 +26,8 @@ def _parser():
         prog="python -m asyncfast",
         description="Run a Python program on the asyncfast event loop.",
         usage="%(prog)s [-h] [--version] [--debug] [--as-uvloop] "
-        "[--slow SECONDS] [--watchdog SECONDS] [--stats] "
-        "(PROGRAM | -m MODULE) [ARGS ...]\n       %(prog)s bench",
+        "[--slow SECONDS] [--watchdog SECONDS] [--stats] [--top] "
+        "(PROGRAM | -m MODULE) [ARGS ...]\n       %(prog)s bench\n       %(prog)s top PID",
     )
     parser.add_argument(
         "--version",
@@ -53,7 +54,8 @@ def _parser():
         "program",
         metavar="PROGRAM",
         help="a file, or a module; bench: compare the loops on this machine, "
-        "which takes half a minute (a file of that name is ./bench)",
+        "which takes half a minute; top PID: show what a process does, see "
+        "`top --help` (files of these names are ./bench and ./top)",
     )
     parser.add_argument(
         "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
@@ -88,13 +90,18 @@ def _add_telemetry(parser):
         help="print the loop's numbers and what each kind of callback took, "
         "to stderr when the program ends",
     )
+    add(
+        "--top",
+        action="store_true",
+        help="let `python -m asyncfast top PID` of the same user see what it does",
+    )
 
 
 def _observe(options):
-    if options.slow or options.watchdog or options.stats:
+    if options.slow or options.watchdog or options.stats or options.top:
         from .telemetry.report import observe_program
 
-        observe_program(options.slow, options.watchdog, options.stats)
+        observe_program(options.slow, options.watchdog, options.stats, options.top)
 
 
 def _fresh_main():
@@ -159,14 +166,27 @@ def _turn_debug_on(parser):
     os.environ["PYTHONASYNCIODEBUG"] = "1"
 
 
+def _bench(arguments):
+    from . import bench
+
+    bench.main()
+
+
+def _top(arguments):
+    from .telemetry import top
+
+    top.main(arguments)
+
+
+COMMANDS = {"bench": _bench, "top": _top}
+
+
 def main() -> None:
     """Run the program that the command line names, on asyncfast."""
     parser = _parser()
     options = parser.parse_args()
-    if options.program == "bench" and not options.module:
-        from . import bench
-
-        bench.main()
+    if options.program in COMMANDS and not options.module:
+        COMMANDS[options.program](options.arguments)
         return
     if options.debug:
         _turn_debug_on(parser)

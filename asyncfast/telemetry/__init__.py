@@ -15,6 +15,7 @@ from .callbacks import (
 )
 from .counters import Metrics, disable_timing, enable_timing, metrics
 from .delay import DelayMonitor, monitor_delay
+from .server import MetricsServer, serve_metrics
 from .tasks import dump_tasks
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CallbackStats",
     "DelayMonitor",
     "Metrics",
+    "MetricsServer",
     "SlowCallback",
     "Watchdog",
     "callback_stats",
@@ -33,5 +35,6 @@ __all__ = [
     "metrics",
     "monitor_delay",
     "on_slow_callback",
+    "serve_metrics",
     "watchdog",
 ]

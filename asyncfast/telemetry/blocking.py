@@ -130,17 +130,29 @@ def _log(block):
 
 
 def _block(loop, duration):
-    thread_id = loop._thread_id
-    frame = sys._current_frames().get(thread_id)
-    if frame is None:
+    stack = _stack(loop)
+    if stack is None:
         return None
     task = asyncio.current_task(loop)
+    return Block(duration, loop._thread_id, task and task.get_name(), stack)
+
+
+def describe_block(loop):
+    """The lines of the stack of a loop's thread; None if it doesn't run."""
+    stack = _stack(loop)
+    return None if stack is None else "".join(stack.format()).splitlines()
+
+
+def _stack(loop):
+    frame = sys._current_frames().get(loop._thread_id)
+    if frame is None:
+        return None
     # Both in the order of walk_stack: the innermost frame first.
     frames = list(traceback.walk_stack(frame))
     inside = list(itertools.takewhile(_is_called, frames))
     stack = traceback.StackSummary.extract((inside or frames)[:MOST_FRAMES])
     stack.reverse()
-    return Block(duration, thread_id, task and task.get_name(), stack)
+    return stack
 
 
 def _is_called(found):

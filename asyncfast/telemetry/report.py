@@ -1,4 +1,4 @@
-"""What ``python -m asyncfast`` can tell of a program: --slow, --stats, --watchdog."""
+"""What ``python -m asyncfast`` can tell of a program: --slow, --stats, --top, --watchdog."""
 
 import atexit
 import sys
@@ -7,6 +7,7 @@ from .. import loop as loop_module
 from .blocking import watchdog
 from .callbacks import callback_stats, enable_callback_stats, on_slow_callback
 from .counters import enable_timing, metrics
+from .server import MetricsServer
 
 __all__ = ["observe_program"]
 
@@ -14,14 +15,19 @@ TOP = 20
 
 
 def observe_program(
-    slow: float | None = None, block: float | None = None, stats: bool = False
+    slow: float | None = None,
+    block: float | None = None,
+    stats: bool = False,
+    top: bool = False,
 ) -> None:
     """Observe each loop that the program makes from now on.
 
     Callbacks of *slow* seconds or more and turns of *block* seconds or more are
-    logged; with *stats*, the numbers of all loops go to sys.stderr at exit.
+    logged; with *stats*, the numbers of all loops go to sys.stderr at exit; with
+    *top*, ``python -m asyncfast top`` sees them.
     """
     report = Report() if stats else None
+    server = MetricsServer() if top else None
 
     def observe(loop):
         if slow is not None:
@@ -30,6 +36,9 @@ def observe_program(
             watchdog(block, loop=loop)
         if report is not None:
             report.add(loop)
+        if server is not None:
+            server.add(loop)
+            enable_callback_stats(loop)
 
     loop_module.new_loop_hooks.append(observe)
     if report is not None:
