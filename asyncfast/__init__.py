@@ -18,6 +18,7 @@ from . import _core
 from ._core import libuv_version
 from ._version import __version__
 from .loop import Loop, new_event_loop
+from .streams import in_c as _streams_in_c
 from .tasks import OWN as _OWN_TASKS
 from .tasks import Future, Task
 from .tls import kind as _tls_kind
@@ -167,7 +168,10 @@ def build_info() -> dict[str, str]:
     descriptors. ``tasks``: ``own`` where loops make :class:`Future` and
     :class:`Task` of the C core, ``stock`` where they make asyncio's, because
     the structs of this Python's asyncio aren't known or the environment
-    variable ``ASYNCFAST_TASKS=stock`` was set at import. ``tls``: ``openssl``
+    variable ``ASYNCFAST_TASKS=stock`` was set at import. ``streams``: ``own``
+    where the C core fills asyncio's stream readers, ``stock`` where asyncio
+    does, because it is another asyncio or ``ASYNCFAST_STREAMS=stock`` was
+    set. ``tls``: ``openssl``
     where the C core does TLS records by the ssl module's own OpenSSL, ``ssl``
     where by that module's methods, ``stock`` where asyncio does them; the
     environment variable ``ASYNCFAST_TLS=ssl`` or ``=stock`` asks for that.
@@ -178,6 +182,7 @@ def build_info() -> dict[str, str]:
         "libuv": libuv_version(),
         "poller": _core.POLLER,
         "tasks": "own" if _OWN_TASKS else "stock",
+        "streams": "own" if _streams_in_c else "stock",
         "tls": _tls_kind(),
     }
 

@@ -16,6 +16,7 @@ import types
 from asyncio import sslproto
 
 from . import _core
+from .known import is_known
 
 __all__ = ["direct", "in_c", "kind", "new_protocol", "with_ours"]
 
@@ -54,20 +55,6 @@ _KNOWN = {
 }
 
 
-def _is_known() -> bool:
-    if ssl is None or os.environ.get("ASYNCFAST_TLS") == "stock":
-        return False
-    for path, names in _KNOWN.items():
-        found = sslproto
-        for part in path.split("."):
-            found = getattr(found, part, None)
-        if not isinstance(found, types.FunctionType):
-            return False
-        if set(found.__code__.co_names) != set(names.split()):
-            return False
-    return True
-
-
 def _find_openssl() -> bool:
     """Can the C core call the OpenSSL that the ssl module calls?"""
     if os.environ.get("ASYNCFAST_TLS") == "ssl":
@@ -76,7 +63,11 @@ def _find_openssl() -> bool:
     return file is not None and _core._load_openssl(file)
 
 
-in_c: bool = _is_known()
+in_c: bool = (
+    ssl is not None
+    and os.environ.get("ASYNCFAST_TLS") != "stock"
+    and is_known(sslproto, _KNOWN)
+)
 """Whether the C core does what it can."""
 
 direct: bool = in_c and _find_openssl()

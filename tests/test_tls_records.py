@@ -31,6 +31,7 @@ from support import (
 )
 
 from asyncfast import tls
+from asyncfast.known import is_known
 
 pytestmark = QUIET_TLS
 since_3_11 = pytest.mark.skipif(PY < (3, 11), reason="asyncio's TLS of 3.10 is used")
@@ -567,12 +568,12 @@ async def test_a_protocol_class_of_users_is_taken(loop, served, asked, monkeypat
 
 @needs_c
 def test_an_asyncio_that_is_not_known_is_left_alone(monkeypatch):
-    assert tls._is_known()
+    assert is_known(sslproto, tls._KNOWN)
     for path in tls._KNOWN:
         owner, _, name = path.partition(".")
         with monkeypatch.context() as patch:
             patch.setattr(getattr(sslproto, owner), name, lambda self: self.other)
-            assert not tls._is_known(), path
+            assert not is_known(sslproto, tls._KNOWN), path
 
 
 @needs_c

@@ -7,6 +7,7 @@
 #include "core/task.h"
 #include "io/datagram.h"
 #include "io/dns.h"
+#include "io/feed.h"
 #include "io/server.h"
 #include "io/sock.h"
 #include "io/stream.h"
@@ -123,6 +124,7 @@ PyDoc_STRVAR(libuv_version_doc,
 
 static PyMethodDef module_methods[] = {
     {"libuv_version", module_libuv_version, METH_NOARGS, libuv_version_doc},
+    {"_adopt_streams", af_feed_adopt, METH_VARARGS, NULL},
     {"_adopt_tasks", af_layout_adopt, METH_VARARGS, NULL},
     {"_load_openssl", module_load_openssl, METH_O, NULL},
     {"_before_fork", module_before_fork, METH_NOARGS, NULL},

@@ -52,6 +52,20 @@ PyType_GetModuleByDef(PyTypeObject *type, struct PyModuleDef *def)
 #define AF_INLINE_WEAKREFS 0
 #endif
 
+/* What a weak reference refers to, a new reference; NULL, without an exception,
+ * if that is gone. */
+static inline PyObject *
+af_weakref_get(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *object;
+    return PyWeakref_GetRef(reference, &object) > 0 ? object : NULL;
+#else
+    PyObject *object = PyWeakref_GetObject(reference);
+    return object == Py_None ? NULL : Py_XNewRef(object);
+#endif
+}
+
 /* call_later(None) and call_at(None) have a text of their own from 3.11. */
 #define AF_EXPLICIT_DELAY_CHECK (PY_VERSION_HEX >= 0x030b0000)
 

@@ -82,6 +82,12 @@ af_state_traverse(AfState *state, visitproc visit, void *arg)
     Py_VISIT(state->no_vars);
     Py_VISIT(state->StepWrapper);
     Py_VISIT(state->loop_class);
+    Py_VISIT(state->StreamReader);
+    Py_VISIT(state->ReaderProtocol);
+    Py_VISIT(state->feed_data);
+    Py_VISIT(state->wakeup_waiter);
+    Py_VISIT(state->reader_received);
+    Py_VISIT(state->reader_property);
     return 0;
 }
 
@@ -110,6 +116,12 @@ af_state_clear(AfState *state)
     Py_CLEAR(state->no_vars);
     Py_CLEAR(state->StepWrapper);
     Py_CLEAR(state->loop_class);
+    Py_CLEAR(state->StreamReader);
+    Py_CLEAR(state->ReaderProtocol);
+    Py_CLEAR(state->feed_data);
+    Py_CLEAR(state->wakeup_waiter);
+    Py_CLEAR(state->reader_received);
+    Py_CLEAR(state->reader_property);
 }
 
 AfState *

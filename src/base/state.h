@@ -36,6 +36,7 @@
     X(__self__)                 \
     X(_asyncio_future_blocking) \
     X(_attach)                  \
+    X(_buffer)                  \
     X(_call_connection_lost)    \
     X(_callback)                \
     X(_call_eof_received)       \
@@ -48,8 +49,10 @@
     X(_do_read__buffered)       \
     X(_do_read_slowly)          \
     X(_do_write)                \
+    X(_eof)                     \
     X(_give_up)                 \
     X(_hire_one)                \
+    X(_limit)                   \
     X(_loop)                    \
     X(_make_cancelled_error)    \
     X(_new_default_executor)    \
@@ -59,6 +62,10 @@
     X(_run_debug)               \
     X(_ssl_protocol)            \
     X(_start_shutdown)          \
+    X(_stream_reader)           \
+    X(_stream_reader_wr)        \
+    X(_waiter)                  \
+    X(_wakeup_waiter)           \
     X(_work_queue)              \
     X(_write_slowly)            \
     X(_writelines_slowly)       \
@@ -84,6 +91,7 @@
     X(done)                     \
     X(eof_received)             \
     X(error_received)           \
+    X(feed_data)                \
     X(family)                   \
     X(fileno)                   \
     X(func)                     \
@@ -174,10 +182,18 @@ typedef struct AfState {
     PyObject *no_vars;         /* owned; the variables of an empty Context */
     PyTypeObject *vars_type; /* borrowed: static; NULL where a Context's layout
                                 isn't known */
-    PyTypeObject *StepWrapper; /* owned; the private callable by which a stock
+    PyTypeObject *StepWrapper;  /* owned; the private callable by which a stock
                                   Task schedules its step */
-    PyMethodDef *stock_wakeup; /* borrowed: static in _asyncio */
-    PyTypeObject *loop_class;  /* owned; the class of the loop made last */
+    PyMethodDef *stock_wakeup;  /* borrowed: static in _asyncio */
+    PyTypeObject *loop_class;   /* owned; the class of the loop made last */
+    PyTypeObject *StreamReader; /* owned; NULL where asyncio's code feeds it */
+    PyTypeObject *ReaderProtocol; /* owned; NULL likewise */
+    PyObject *feed_data;       /* owned; methods of these two, see io/feed.h */
+    PyObject *wakeup_waiter;   /* owned */
+    PyObject *reader_received; /* owned */
+    PyObject *reader_property; /* owned */
+    unsigned int reader_tag;   /* of the classes when last looked at */
+    unsigned int protocol_tag;
     bool own_tasks;      /* loops make our Task and Future; see core/task.c */
     uint64_t task_count; /* the number in the last automatic name */
     struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */

@@ -78,9 +78,8 @@ future_is_done(AfState *state, PyObject *future)
     return truth;
 }
 
-/* A pending future whose set_result nobody overrides. */
-static bool
-future_is_ours(const AfState *state, PyObject *future)
+bool
+af_future_is_ours(const AfState *state, PyObject *future)
 {
     return state->own_tasks && Py_IS_TYPE(future, state->Future_type)
            && ((AfFuture *)future)->state == AF_PENDING
@@ -103,7 +102,7 @@ future_settle(AfState *state, PyObject *future, PyObject *method,
 int
 af_future_set_result(AfState *state, PyObject *future, PyObject *result)
 {
-    return future_is_ours(state, future)
+    return af_future_is_ours(state, future)
                ? af_future_finish(state, (AfFuture *)future, result)
                : future_settle(state, future, state->str_set_result, result);
 }

@@ -137,6 +137,9 @@ int af_loop_now(AfLoop *loop, double *now);
 /* A new Future of this loop; NULL with an exception. */
 PyObject *af_loop_create_future(AfLoop *loop);
 
+/* A pending future whose set_result nobody overrides. */
+bool af_future_is_ours(const AfState *state, PyObject *future);
+
 /* Give `future` a result or the current exception, unless it is done already.
  * 0, or -1 with an exception. */
 int af_future_set_result(AfState *state, PyObject *future, PyObject *result);

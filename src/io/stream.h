@@ -12,6 +12,7 @@ typedef struct {
     bool eof;               /* write_eof was called */
     bool large;             /* in the last turn more came than fits scratch */
     uint32_t came;          /* bytes that came in this turn */
+    const PyObject *fed;    /* borrowed: compared only, see io/feed.h */
 } AfStream;
 
 /* A new transport over a connected, non-blocking socket; connection_made is

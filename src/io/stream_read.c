@@ -2,6 +2,7 @@
 #include "io/stream.h"
 
 #include "base/error.h"
+#include "io/feed.h"
 #include "io/io.h"
 #include "io/tls.h"
 
@@ -11,6 +12,8 @@ enum { MAX_READS = 4, MAX_BYTES = 256 * 1024 };
 
 /* Below the size from which malloc asks the system for memory each time. */
 enum { LARGE_READ = 120 * 1024 };
+
+#define RECEIVED_FAILED "Fatal error: protocol.data_received() call failed."
 
 typedef enum { READ_FAILED = -1, READ_DONE, READ_MORE } ReadOutcome;
 
@@ -81,8 +84,7 @@ stream_deliver(AfStream *self, PyObject *bytes, bool filled)
         Py_DECREF(bytes);
     }
     if (result == NULL) {
-        return stream_callback_failed(
-            self, "Fatal error: protocol.data_received() call failed.");
+        return stream_callback_failed(self, RECEIVED_FAILED);
     }
     Py_DECREF(result);
     return filled ? READ_MORE : READ_DONE;
@@ -126,6 +128,22 @@ stream_decrypt(AfStream *self, char *data, ssize_t size)
 }
 
 static ReadOutcome
+stream_pass_on(AfStream *self, const char *data, ssize_t size)
+{
+    bool filled = size == AF_SCRATCH_SIZE;
+    PyObject *protocol = Py_NewRef(self->base.protocol);
+    int fed = af_feed_reader(self->base.loop->state, protocol, &self->fed, data,
+                             size);
+    Py_DECREF(protocol);
+    if (fed < 0) {
+        return stream_callback_failed(self, RECEIVED_FAILED);
+    }
+    return fed ? (filled ? READ_MORE : READ_DONE)
+               : stream_deliver(self, PyBytes_FromStringAndSize(data, size),
+                                filled);
+}
+
+static ReadOutcome
 stream_read_data(AfStream *self)
 {
     char *scratch = af_io_scratch(self->base.loop);
@@ -142,10 +160,8 @@ stream_read_data(AfStream *self)
         return stream_eof(self);
     }
     stream_came(self, size);
-    return self->tls
-               ? stream_decrypt(self, scratch, size)
-               : stream_deliver(self, PyBytes_FromStringAndSize(scratch, size),
-                                size == AF_SCRATCH_SIZE);
+    return self->tls ? stream_decrypt(self, scratch, size)
+                     : stream_pass_on(self, scratch, size);
 }
 
 static PyObject *

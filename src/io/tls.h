@@ -30,8 +30,9 @@ typedef struct {
     PyObject *outgoing_high;    /* owned; _outgoing_high_water */
     PyObject *incoming_high;    /* owned; _incoming_high_water */
     AfSsl direct;
-    Py_ssize_t held; /* no more bytes than this wait to be decrypted */
-    bool single;     /* and they are one whole record */
+    Py_ssize_t held;     /* no more bytes than this wait to be decrypted */
+    bool single;         /* and they are one whole record */
+    const PyObject *fed; /* borrowed: compared only, see io/feed.h */
 } AfTls;
 
 /* asyncio's buffer_updated(), with the data at hand. Runs Python code.

@@ -3,6 +3,7 @@
  * What asyncio's SSLProtocol._do_read does, without the last read of each turn
  * which only finds out, by an exception, that there is no more.
  */
+#include "io/feed.h"
 #include "io/tls.h"
 
 /* No record says more than this. */
@@ -230,12 +231,17 @@ tls_deliver(AfTls *self, Pieces *pieces)
         return -1;
     }
     PyObject *protocol = Py_NewRef(self->app_protocol);
-    PyObject *result = PyObject_CallMethodOneArg(
-        protocol, self->state->str_data_received, data);
+    int fed = af_feed_reader(self->state, protocol, &self->fed,
+                             PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
+    if (fed == 0) {
+        PyObject *result = PyObject_CallMethodOneArg(
+            protocol, self->state->str_data_received, data);
+        fed = result == NULL ? -1 : 1;
+        Py_XDECREF(result);
+    }
     Py_DECREF(protocol);
     Py_DECREF(data);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return fed < 0 ? -1 : 0;
 }
 
 /* As in asyncio, what came before a broken record is lost with it. */
