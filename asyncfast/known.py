@@ -7,7 +7,7 @@ __all__ = ["is_known"]
 
 
 def is_known(module: types.ModuleType, marks: Mapping[str, str]) -> bool:
-    """Do these functions of *module* refer to the names that they did?
+    """Whether these functions of *module* refer to the names that they did.
 
     *marks* has, for the path of each (``"StreamReader.feed_data"``), the names
     that its code refers to, separated by spaces: the mark by which it is known.
