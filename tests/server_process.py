@@ -36,10 +36,10 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
-def get(path, timeout=30):
+def get(path, url="/", timeout=30):
     connection = Connection(path, timeout=timeout)
     with contextlib.closing(connection):
-        connection.request("GET", "/", headers={"Host": "localhost"})
+        connection.request("GET", url, headers={"Host": "localhost"})
         reply = connection.getresponse()
         assert reply.status == 200
         return reply.read().decode()
@@ -80,11 +80,15 @@ def running(command, folder):
             server.communicate()
 
 
-def answers_and_ends(folder, needs, arguments, source):
+def stop_by_signal(server, path):
+    server.send_signal(signal.SIGTERM)
+
+
+def answers_and_ends(folder, needs, arguments, source, stop=stop_by_signal):
     """Run the program it.py of a server, which says on which loop it answers.
 
     `needs` are the modules without which to skip; in the interpreter's `arguments`
-    {path} stands for the socket to listen on.
+    {path} stands for the socket to listen on; `stop(server, path)` ends it.
     """
     for module in needs:
         use(module)
@@ -97,7 +101,7 @@ def answers_and_ends(folder, needs, arguments, source):
         server = stack.enter_context(running(command, folder))
         assert first_answer(server, path) == "asyncfast"
         assert {get(path) for _ in range(20)} == {"asyncfast"}
-        server.send_signal(signal.SIGTERM)
+        stop(server, path)
         output, _ = server.communicate(timeout=30)
         assert server.returncode in (0, -signal.SIGTERM), output
         assert "Traceback" not in output

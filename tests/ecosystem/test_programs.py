@@ -3,7 +3,7 @@
 import textwrap
 
 import pytest
-from server_process import ASGI, INSTALLED, answers_and_ends
+from server_process import ASGI, INSTALLED, answers_and_ends, get
 
 RSGI = """
     import asyncio
@@ -57,6 +57,11 @@ SANIC = """
     @app.get("/")
     async def hello(request):
         return text(type(asyncio.get_running_loop()).__module__.split(".")[0])
+
+    @app.get("/stop")
+    async def stop(request):
+        request.app.m.terminate()
+        return text("")
 """
 TORNADO = """
     import asyncio, sys
@@ -98,11 +103,6 @@ SERVERS = {
     ),
     "granian in a program": (["granian"], ["it.py", "{path}"], GRANIAN),
     "granian in a loop that runs": (["granian"], ["it.py", "{path}"], EMBEDDED),
-    "sanic": (
-        ["sanic"],
-        ["-m", "sanic", "it:app", "--unix", "{path}"],
-        INSTALLED + textwrap.dedent(SANIC),
-    ),
     "sanic in one process": (
         ["sanic"],
         ["-m", "asyncfast", "-m", "sanic", "it:app", "--unix", "{path}"]
@@ -126,3 +126,16 @@ SERVERS = {
 @pytest.mark.guard(60)
 def test_a_server_answers_and_ends(name, tmp_path):
     answers_and_ends(tmp_path, *SERVERS[name])
+
+
+@pytest.mark.guard(60)
+def test_sanic_and_its_worker(tmp_path):
+    """Ended by the worker: the process above it, as long as it hasn't noticed that the
+    worker is up, makes nothing of a signal, on any loop."""
+    answers_and_ends(
+        tmp_path,
+        ["sanic"],
+        ["-m", "sanic", "it:app", "--unix", "{path}"],
+        INSTALLED + textwrap.dedent(SANIC),
+        stop=lambda server, path: get(path, "/stop"),
+    )
