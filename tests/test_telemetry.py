@@ -316,7 +316,7 @@ async def test_busy_and_idle(loop):
     busy(0.05)
     delta = asyncfast.metrics() - before
     assert delta.busy >= 0.05 and delta.idle >= 0.045
-    assert delta.busy + delta.idle == pytest.approx(delta.time_ns / 1e9, abs=0.01)
+    assert delta.busy_ns + delta.idle_ns == delta.time_ns
     share = delta.busy_ns / (delta.busy_ns + delta.idle_ns)
     assert delta.utilization == share
     assert (delta.busy, delta.idle) == (delta.busy_ns / 1e9, delta.idle_ns / 1e9)
@@ -326,10 +326,10 @@ def test_time_between_runs_does_not_count(loop):
     asyncfast.enable_timing(loop)
     once(loop)
     before = asyncfast.metrics(loop)
-    time.sleep(0.05)
+    time.sleep(0.2)
     once(loop)
     delta = asyncfast.metrics(loop) - before
-    assert delta.busy + delta.idle < 0.05
+    assert 0 < delta.busy + delta.idle < 0.2
 
 
 async def test_times_stay_when_timing_ends(loop):
@@ -383,14 +383,14 @@ async def test_enabled_by_another_thread_during_a_wait(loop):
 async def test_waiting_for_the_gil_is_told(loop):
     asyncfast.enable_timing()
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.03)
+    sys.setswitchinterval(0.2)
     try:
         # Written to by a thread that goes on without giving up the GIL.
         woken = loop.create_future()
 
         def hog():
             loop.call_soon_threadsafe(woken.set_result, None)
-            busy(0.03)
+            busy(0.2)
 
         thread = when_asleep(loop, hog)
         await woken
@@ -442,9 +442,9 @@ def test_a_loop_that_does_not_run_is_not_late(loop):
     monitor = asyncfast.monitor_delay(0.005, loop)
     with monitor:
         once(loop)
-        time.sleep(0.1)
+        time.sleep(0.3)
         loop.run_until_complete(asyncio.sleep(0.02))
-    assert monitor.max < 0.09
+    assert monitor.max < 0.25
 
 
 async def test_a_monitor_of_another_thread(loop):

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 
 from ._common import own_loop
 
@@ -98,10 +97,8 @@ def metrics(loop: asyncio.AbstractEventLoop | None = None) -> Metrics:
 
     Raises RuntimeError without a loop, TypeError if it is not asyncfast's.
     """
-    *counts, ran, idle, gil, ready, timers, descriptors = own_loop(loop)._counts()
-    return Metrics(
-        *counts, ran - idle, idle, gil, ready, timers, descriptors, time.monotonic_ns()
-    )
+    *counts, ran, idle, gil, ready, timers, descriptors, now = own_loop(loop)._counts()
+    return Metrics(*counts, ran - idle, idle, gil, ready, timers, descriptors, now)
 
 
 def enable_timing(loop: asyncio.AbstractEventLoop | None = None) -> None:

@@ -398,7 +398,7 @@ af_meter_time_waits(PyObject *self, PyObject *on)
     Py_RETURN_NONE;
 }
 
-/* _counts(): all numbers, those of what is going on up to now. */
+/* _counts(): all numbers, those of what is going on up to now, and when that is. */
 PyObject *
 af_meter_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -415,11 +415,11 @@ af_meter_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
         idle += now - waits->began;
     }
     return Py_BuildValue(
-        "(KKKKKKKKKKKnnn)", counts->turns, counts->callbacks, counts->polls,
+        "(KKKKKKKKKKKnnnK)", counts->turns, counts->callbacks, counts->polls,
         loop->poll.wakes, counts->reads, counts->writes, counts->bytes_read,
         counts->bytes_written, ran, idle, waits->gil,
         (Py_ssize_t)loop->ready.count, (Py_ssize_t)loop->timers.count,
-        (Py_ssize_t)loop->poll.claimed);
+        (Py_ssize_t)loop->poll.claimed, now);
 }
 
 /* _heartbeat(): the number of the turn that is under way; None while the loop
