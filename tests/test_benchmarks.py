@@ -124,14 +124,13 @@ def test_latency_percentiles_are_ordered(comparison):
 
 @pytest.mark.nosanitizer  # its runtime drowns what is measured
 @needs_load
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ROWS[:2])
 def test_a_loop_made_slower_shows_as_slower(comparison, row):
     _, record = comparison
     entry = next(item for item in record["rows"] if item["name"] == row)
     assert entry["best_other"] == "slow"
     assert entry["ratio"]["middle"] > 1.3
-    if row != STEADY_ROW:
-        assert cost(record, row, "slow") > 1.3 * cost(record, row, "asyncio")
+    assert cost(record, row, "slow") > 1.3 * cost(record, row, "asyncio")
 
 
 @needs_load
@@ -147,6 +146,19 @@ def test_a_steady_load_is_the_same_for_all_and_bearable(comparison):
         for sample in samples:
             assert sample["operations"] <= sample["load_rate"] * sample["wall"] * 1.01
             assert sample["lost"] == 0
+
+
+@pytest.mark.nosanitizer
+@needs_load
+def test_a_slower_loop_keeps_users_waiting(comparison):
+    """By the median: what the machine does besides decides on the rarest."""
+    _, record = comparison
+    row = next(row for row in record["rows"] if row["name"] == STEADY_ROW)
+    medians = {
+        loop: min(sample["latency_us"]["p50"] for sample in samples)
+        for loop, samples in row["samples"].items()
+    }
+    assert medians["slow"] > 1.3 * medians["asyncio"]
 
 
 @needs_load
