@@ -309,6 +309,39 @@ async def test_writing_is_paused_inside_of_write(loop, high):
         await protocol.saw("resume")
 
 
+class WritesOn(Recorder):
+    """Goes on with two pieces as soon as it may."""
+
+    def resume_writing(self):
+        self.transport.write(b"more")
+        self.transport.write(b"again")
+        super().resume_writing()
+
+
+def test_pieces_of_resume_writing_leave_the_loop_idle(fast_loop):
+    """Once they are sent, nothing is left that the socket would be ready for."""
+    import asyncfast
+
+    async def main():
+        async with piecewise(fast_loop, factory=WritesOn) as (
+            transport,
+            protocol,
+            peer,
+        ):
+            count = 1 << 22
+            transport.write(bytes(count))
+            while count > 0:
+                size = min(count, 1 << 16)
+                count -= len(await fast_loop.sock_recv(peer, size))
+            await protocol.saw("resume")
+            assert await fast_loop.sock_recv(peer, 100) == b"moreagain"
+            before = asyncfast.metrics(fast_loop).iterations
+            await asyncio.sleep(0.02)
+            assert asyncfast.metrics(fast_loop).iterations - before < 20
+
+    fast_loop.run_until_complete(main())
+
+
 def test_a_connection_that_broke(loop):
     """The error comes, once, as it does on asyncio."""
 

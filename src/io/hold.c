@@ -34,7 +34,8 @@ af_hold_send(AfTransport *self)
         af_error_from_errno((int)-sent);
         return af_transport_fatal(self, AF_WRITE_FAILED);
     }
-    if (self->flow.count > 0 && af_transport_want(self, AF_WRITE, true) < 0) {
+    /* Also off: resume_writing may have written while a flush waited. */
+    if (af_transport_want(self, AF_WRITE, self->flow.count > 0) < 0) {
         return -1;
     }
     return af_transport_maybe_pause(self);
