@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import struct
+import threading
 
 import pytest
 from support import (
@@ -172,6 +173,27 @@ async def test_other_callbacks_do_not_keep_it_for_long(loop):
             loop.call_soon(lambda: seen.append(drain(peer)))
         await turns(2)
     assert b"head" in seen[: CALLBACKS_AT_MOST + 1]
+
+
+async def test_it_leaves_at_once_while_a_loop_inside_of_a_callback_waits(loop):
+    """What somebody else writes then isn't part of the callback's batch."""
+
+    def write(transport):
+        transport.write(b"head")
+        transport.write(b"body")
+
+    def turn_inside(transport, peer):
+        loop.call_later(0.05, lambda: seen.append(drain(peer)))
+        thread = threading.Timer(0.01, write, [transport])
+        thread.start()
+        while not seen:
+            loop._run_once()
+        thread.join()
+
+    seen = []
+    async with piecewise(loop) as (transport, _, peer):
+        await called(loop, turn_inside, transport, peer)
+    assert seen == [b"headbody"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -296,7 +296,9 @@ af_loop_turn(AfLoop *loop)
     if (loop->custom_time) {
         af_step_leave(loop);
     }
-    /* Of the callback that runs this turn inside of an outer one. */
+    /* Of the callback that runs this turn inside of an outer one: what follows
+     * isn't part of that one's batch, and the poll may sleep. */
+    loop->in_part = false;
     if (loop->trailing.count > 0 && af_loop_run_trailing(loop) < 0) {
         return -1;
     }
