@@ -180,6 +180,22 @@ async def test_a_method_of_one_reader(loop):
         assert not reader._buffer
 
 
+async def test_another_protocol_for_the_same_reader(loop):
+    seen = []
+    async with stream() as (reader, writer, peer):
+        peer.send(b"one")
+        await arrived(reader, 3)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        protocol.data_received = seen.append
+        former = writer.transport.get_protocol()
+        writer.transport.set_protocol(protocol)
+        peer.send(b"two")
+        await until(lambda: seen or len(reader._buffer) > 3)
+        writer.transport.set_protocol(former)
+        assert seen == [b"two"]
+        assert await reader.read(10) == b"one"
+
+
 async def test_a_reader_of_a_subclass(loop):
     class Loud(asyncio.StreamReader):
         def feed_data(self, data):

@@ -108,18 +108,20 @@ feed_get(PyObject *object, PyObject *name)
 
 /* The protocol's reader, if it is to be fed; NULL if not. */
 static PyObject *
-feed_find_reader(AfState *state, PyObject *protocol, const PyObject **seen)
+feed_find_reader(AfState *state, PyObject *protocol, AfFed *seen)
 {
     PyObject *reference = feed_get(protocol, state->str__stream_reader_wr);
     PyObject *reader = reference != NULL && PyWeakref_CheckRefExact(reference)
                            ? af_weakref_get(reference)
                            : NULL;
     Py_XDECREF(reference);
-    if (reader != NULL && *seen != reader) {
-        *seen = methods_are_stock(state, protocol, reader) ? reader : NULL;
+    if (reader != NULL
+        && (seen->reader != reader || seen->protocol != protocol)) {
+        bool stock = methods_are_stock(state, protocol, reader);
+        *seen = stock ? (AfFed){protocol, reader} : (AfFed){NULL, NULL};
     }
     if (reader != NULL
-        && (*seen == NULL || !Py_IS_TYPE(reader, state->StreamReader))) {
+        && (seen->reader == NULL || !Py_IS_TYPE(reader, state->StreamReader))) {
         Py_CLEAR(reader);
     }
     return reader;
@@ -206,7 +208,7 @@ feed_reader(AfState *state, PyObject *reader, const char *data, Py_ssize_t size)
 }
 
 int
-af_feed_reader(AfState *state, PyObject *protocol, const PyObject **seen,
+af_feed_reader(AfState *state, PyObject *protocol, AfFed *seen,
                const char *data, Py_ssize_t size)
 {
     if (!Py_IS_TYPE(protocol, state->ReaderProtocol)

@@ -2,6 +2,7 @@
 #ifndef AF_IO_STREAM_H
 #define AF_IO_STREAM_H
 
+#include "io/feed.h"
 #include "io/transport.h"
 
 typedef struct {
@@ -12,7 +13,7 @@ typedef struct {
     bool eof;               /* write_eof was called */
     bool large;             /* in the last turn more came than fits scratch */
     uint32_t came;          /* bytes that came in this turn */
-    const PyObject *fed;    /* borrowed: compared only, see io/feed.h */
+    AfFed fed;
 } AfStream;
 
 /* A new transport over a connected, non-blocking socket; connection_made is

@@ -2,7 +2,7 @@
 #ifndef AF_IO_TLS_H
 #define AF_IO_TLS_H
 
-#include "base/state.h"
+#include "io/feed.h"
 
 /* The base of asyncfast.tls.SSLProtocol. Its fields are the attributes of that
  * name (with an underscore), which asyncio's own methods read and write, so
@@ -30,9 +30,9 @@ typedef struct {
     PyObject *outgoing_high;    /* owned; _outgoing_high_water */
     PyObject *incoming_high;    /* owned; _incoming_high_water */
     AfSsl direct;
-    Py_ssize_t held;     /* no more bytes than this wait to be decrypted */
-    bool single;         /* and they are one whole record */
-    const PyObject *fed; /* borrowed: compared only, see io/feed.h */
+    Py_ssize_t held; /* no more bytes than this wait to be decrypted */
+    bool single;     /* and they are one whole record */
+    AfFed fed;
 } AfTls;
 
 /* asyncio's buffer_updated(), with the data at hand. Runs Python code.
