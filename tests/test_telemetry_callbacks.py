@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import time
+import weakref
 
 import pytest
 from support import Recorder, connected, once, turns
@@ -450,6 +451,25 @@ def test_a_callback_may_switch_measuring(loop):
     once(loop)
     once(loop)
     assert ran == list(range(1000))
+
+
+def test_statistics_that_are_looked_at_while_they_are_forgotten(measured):
+    """Code dies with the statistics, and whoever refers to it weakly is told."""
+
+    def look(_):
+        seen.append(asyncfast.callback_stats(measured))
+
+    asyncfast.on_slow_callback(60, loop=measured)
+    seen = []
+    references = []
+    for number in range(100):
+        function = eval(f"lambda: {number}")
+        references.append(weakref.ref(function.__code__, look))
+        measured.call_soon(function)
+    del function
+    once(measured)
+    asyncfast.disable_callback_stats(measured)
+    assert seen and not any(seen)
 
 
 def test_many_kinds_of_callbacks(measured):

@@ -101,9 +101,11 @@ af_tally_list(const AfTally *tally)
 void
 af_tally_clear(AfTally *tally)
 {
-    for (size_t i = 0; i < tally->capacity; i++) {
-        Py_XDECREF(tally->rows[i].key);
-    }
-    PyMem_Free(tally->rows);
+    /* Who refers weakly to a key may look at the tally, or add to it. */
+    AfTally former = *tally;
     *tally = (AfTally){NULL, 0, 0};
+    for (size_t i = 0; i < former.capacity; i++) {
+        Py_XDECREF(former.rows[i].key);
+    }
+    PyMem_Free(former.rows);
 }
