@@ -58,6 +58,19 @@ def test_nobody_else_may_open_the_socket(loop, runtime):
     served.stop()
 
 
+def test_nobody_may_open_a_socket_that_is_being_made(loop, runtime, monkeypatch):
+    modes = []
+    activate = server._Server.server_activate
+
+    def look_and_activate(self):
+        modes.append(stat.S_IMODE(os.stat(self.server_address).st_mode))
+        activate(self)
+
+    monkeypatch.setattr(server._Server, "server_activate", look_and_activate)
+    with asyncfast.serve_metrics(loop, f"{runtime}/mine"):
+        assert modes == [0o600]
+
+
 def test_a_folder_that_others_may_open(loop, runtime):
     os.mkdir(f"{runtime}/asyncfast", 0o755)
     with pytest.raises(PermissionError, match="is not a folder of this user alone"):

@@ -146,6 +146,11 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         self.source = source
         super().__init__(path, _Handler)
 
+    def server_bind(self):
+        """Nobody can connect before it listens, so nobody else ever can."""
+        super().server_bind()
+        os.chmod(self.server_address, 0o600)
+
     def handle_error(self, request, client_address):
         """Whoever asks may go away at any time."""
 
