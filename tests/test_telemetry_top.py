@@ -281,6 +281,20 @@ def test_top_of_a_process_that_does_not_serve(runtime):
     assert "python -m asyncfast --top" in done.stderr
 
 
+def test_commands_for_the_terminal_are_not_passed_on():
+    now = {"pid": 7, "command": ["a\x1b[2Jb\nc", "\udcff", "ä"], "loops": []}
+    assert top.screen(now, now) == "process 7: a?[2Jb?c ? ä\nno loop\n"
+
+
+def test_top_asks_nobody_in_a_folder_for_all(loop, runtime):
+    os.mkdir(f"{runtime}/asyncfast", 0o755)
+    with (
+        asyncfast.serve_metrics(loop, f"{runtime}/asyncfast/7.sock"),
+        pytest.raises(SystemExit, match="is not a folder of this user alone"),
+    ):
+        top.main(["7", "--count=1", "--interval=0.01"])
+
+
 @pytest.mark.parametrize(
     "arguments", [["soon"], [], ["1", "--interval=0"], ["1", "--interval=x"]]
 )

@@ -42,9 +42,8 @@ def socket_path(pid: int) -> pathlib.Path:
     )
 
 
-def _make_private(folder):
+def check_private(folder):
     """PermissionError unless nobody else can get into it."""
-    folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if (
         not stat.S_ISDIR(found.st_mode)
@@ -64,13 +63,13 @@ class MetricsServer:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = socket_path(os.getpid()) if path is None else pathlib.Path(path)
         if path is None:
-            _make_private(self._path.parent)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            check_private(self._path.parent)
             # Of a process that had the same number, and is no more.
             self._path.unlink(missing_ok=True)
         self._pid = os.getpid()
         self._loops = []
         self._server = _Server(str(self._path), self)
-        self._path.chmod(0o600)
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             args=(POLL,),

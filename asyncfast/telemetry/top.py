@@ -6,7 +6,7 @@ import sys
 import time
 
 from .counters import Metrics
-from .server import ask, socket_path
+from .server import ask, check_private, socket_path
 
 __all__ = ["main"]
 
@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     path = socket_path(options.pid)
     try:
+        # In a folder for all, somebody else could answer in its place.
+        check_private(path.parent)
         question = ask(path)
     except OSError as exc:
         sys.exit(
@@ -89,7 +91,13 @@ def screen(before, now):
     lines = [f"process {now['pid']}: {' '.join(now['command'])}"]
     for number, loop in enumerate(now["loops"], 1):
         lines += _loop(number, known.get(loop["id"], loop), loop)
-    return "\n".join(lines if now["loops"] else [*lines, "no loop"]) + "\n"
+    lines = lines if now["loops"] else [*lines, "no loop"]
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _printable(line):
+    """What the terminal would take for a command, or can't show, as ``?``."""
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _loop(number, before, now):
