@@ -88,8 +88,13 @@ def rate(sample):
 
 
 def bound_by_client(sample):
-    """Was the client's core full while the server's was not?"""
-    return sample["client_busy"] > 0.95 and sample["cpu"] / sample["wall"] < 0.9
+    """Was the client's core full while the server's was not? One that keeps a rate
+    spins, and is always busy."""
+    return (
+        "load_rate" not in sample
+        and sample["client_busy"] > 0.95
+        and sample["cpu"] / sample["wall"] < 0.9
+    )
 
 
 def latency(share):
