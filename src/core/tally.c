@@ -77,8 +77,10 @@ af_tally_add(AfTally *tally, PyObject *key, uint64_t duration, uint64_t wait)
 static PyObject *
 row_tuple(const AfTallyRow *row)
 {
-    return Py_BuildValue("(OKKKKK)", row->key, row->count, row->total,
-                         row->longest, row->waited, row->longest_wait);
+    /* A collection that the tuple sets off may clear the table. */
+    return Py_BuildValue("(NKKKKK)", Py_NewRef(row->key), row->count,
+                         row->total, row->longest, row->waited,
+                         row->longest_wait);
 }
 
 PyObject *
