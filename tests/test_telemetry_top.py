@@ -102,6 +102,16 @@ def test_a_socket_that_was_left_behind(loop, runtime):
         assert server.ask(served.path)()["loops"]
 
 
+def test_numbers_are_served_once(loop):
+    """The loop of a second part of the program is added to the server of the first."""
+    with asyncfast.serve_metrics(loop) as served:
+        with pytest.raises(OSError, match="served already"):
+            asyncfast.serve_metrics(loop)
+        assert server.ask(served.path)()["pid"] == os.getpid()
+    with asyncfast.serve_metrics(loop) as served:
+        assert served.path.exists()
+
+
 def test_loops_come_and_go(loop, new):
     with asyncfast.serve_metrics(loop) as served:
         question = server.ask(served.path)

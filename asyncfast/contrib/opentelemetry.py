@@ -12,7 +12,7 @@ from ..telemetry import DelayMonitor
 from ._numbers import COUNTS, DELAY, PERCENTILES, STATES, TIME, Source
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+    from opentelemetry import metrics as _api
 
 __all__ = ["instrument"]
 
@@ -22,7 +22,7 @@ PREFIX = "asyncio.eventloop."
 def instrument(
     loop: asyncio.AbstractEventLoop | None = None,
     *,
-    meter_provider: "MeterProvider | None" = None,
+    meter_provider: "_api.MeterProvider | None" = None,
     attributes: Mapping[str, str] | None = None,
     delay: DelayMonitor | None = None,
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -53,6 +54,15 @@ def check_private(folder):
         raise PermissionError(f"{folder} is not a folder of this user alone")
 
 
+def _check_free(path):
+    """OSError if somebody answers there; else the file of one who no longer does
+    is removed."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        if sock.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, "metrics are served already", str(path))
+    path.unlink(missing_ok=True)
+
+
 class MetricsServer:
     """A thread that answers at a Unix socket; :func:`serve_metrics` starts it.
 
@@ -65,8 +75,8 @@ class MetricsServer:
         if path is None:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             check_private(self._path.parent)
-            # Of a process that had the same number, and is no more.
-            self._path.unlink(missing_ok=True)
+            # It may be of a process that had the same number, and is no more.
+            _check_free(self._path)
         self._pid = os.getpid()
         self._loops = []
         self._server = _Server(str(self._path), self)
@@ -174,7 +184,8 @@ def serve_metrics(
     default ``$XDG_RUNTIME_DIR/asyncfast/PID.sock``. It goes on while the loop is
     blocked, until what this returns is stopped. Timing is enabled; call :func:`enable_callback_stats` to have callbacks shown.
 
-    Raises OSError if the socket can't be made, RuntimeError without a loop,
+    Raises OSError if the socket can't be made or this process has one there
+    already (:meth:`MetricsServer.add` adds loops to it), RuntimeError without a loop,
     TypeError if it is not asyncfast's.
     """
     loop = own_loop(loop)
