@@ -13,6 +13,7 @@ import sys
 
 import results
 import table
+import targets
 from results import Results
 
 OUT = pathlib.Path("build") / "report"
@@ -82,6 +83,7 @@ def markdown(report):
         parts.append(f"## {group}\n\n{as_table([head, *lines])}")
     parts.append(f"## Rates and latencies\n\n{rate_table(report)}")
     parts.append(f"## Where {report.subject} is not ahead\n\n{behind(report)}")
+    parts.append(f"## Below their target\n\n{below_target(report)}")
     if report.found.failures:
         parts.append(f"## Failed\n\n{table.failure_list(report.found)}")
     return "\n\n".join(parts) + "\n"
@@ -142,6 +144,20 @@ def behind(report):
     if not lines:
         return "Nowhere in this run."
     return as_table([["row", "better", f"its cost / {report.subject}'s"], *lines])
+
+
+def below_target(report):
+    """The rows that don't reach what targets.py asks of them, and why."""
+    lines = []
+    for row in report.rows:
+        target, best = targets.target_of(row["name"]), report.best_other(row)
+        if target and best and best[1].middle < target.ratio:
+            ratio = table.ratio_text(best[1])
+            line = [f"`{row['name']}`", ratio, f"{target.ratio:.2f}x", target.why_not]
+            lines.append(line)
+    if not lines:
+        return "None in this run."
+    return as_table([["row", "reached", "target", "why"], *lines])
 
 
 def as_table(lines):

@@ -94,6 +94,17 @@ def test_a_baseline_that_was_lower_fails_the_check(tmp_path):
     assert f"Grown by more than 5%: {ROW}" in done.stdout
 
 
+def test_the_share_of_the_loops_own():
+    command = [sys.executable, str(BENCHMARKS / "shares.py"), "--rows", ROW]
+    if not shutil.which("valgrind"):
+        missing("valgrind")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith(ROW))
+    total, own = (int(cell.replace(",", "")) for cell in line.split("|")[1:3])
+    assert 0 < own < total / 2
+
+
 def test_without_a_baseline_nothing_fails(tmp_path):
     done = run("--check", "--baseline", tmp_path / "none.json")
     assert done.returncode == 0

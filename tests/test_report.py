@@ -124,6 +124,14 @@ def test_what_is_not_ahead_is_listed(text):
     assert "sleep_zero" not in listed
 
 
+def test_what_stays_below_its_target_is_listed(text):
+    listed = text.split("## Below their target")[1].split("##")[0]
+    rows = [line for line in listed.splitlines() if line.startswith("| `")]
+    assert [row.split("|")[3].strip() for row in rows] == ["2.50x"]
+    assert rows[0].startswith("| `sleep_zero` | 1.50x")
+    assert "asyncfast's" in rows[0]
+
+
 def test_latencies_circumstances_and_failures_are_told(text):
     assert "/s 50.0us/99.0us/999us" in text
     assert "collector on, used heap, 3 to 3 samples" in text
