@@ -193,6 +193,7 @@ def configure(extension):
     libuv_cflags, libuv_libs = find_libuv()
     cflags, ldflags = build_flags(compiler)
     werror = ["-Werror"] if switched_on("ASYNCFAST_WERROR") else []
+    extension.define_macros = [("AF_BUILD_FLAGS", f'"{" ".join(cflags)}"')]
     extension.extra_compile_args = [
         *COMMON_FLAGS,
         *cflags,

@@ -171,10 +171,11 @@ def build_info() -> dict[str, str]:
     variable ``ASYNCFAST_TASKS=stock`` was set at import. ``streams``: ``own``
     where the C core fills asyncio's stream readers, ``stock`` where asyncio
     does, because it is another asyncio or ``ASYNCFAST_STREAMS=stock`` was
-    set. ``tls``: ``openssl``
-    where the C core does TLS records by the ssl module's own OpenSSL, ``ssl``
-    where by that module's methods, ``stock`` where asyncio does them; the
-    environment variable ``ASYNCFAST_TLS=ssl`` or ``=stock`` asks for that.
+    set. ``tls``: ``openssl`` where the C core does TLS records by the ssl
+    module's own OpenSSL, ``ssl`` where by that module's methods, ``stock``
+    where asyncio does them; the environment variable ``ASYNCFAST_TLS=ssl`` or
+    ``=stock`` asks for that. ``compiler`` and ``flags``: what the C core was
+    built with.
     """
     return {
         "version": __version__,
@@ -184,6 +185,8 @@ def build_info() -> dict[str, str]:
         "tasks": "own" if _OWN_TASKS else "stock",
         "streams": "own" if _streams_in_c else "stock",
         "tls": _tls_kind(),
+        "compiler": _core.COMPILER,
+        "flags": _core.FLAGS,
     }
 
 

@@ -21,9 +21,21 @@ import types
 import asyncfast
 
 
+def _version():
+    info = asyncfast.build_info()
+    return (
+        f"asyncfast {info['version']}, libuv {info['libuv']}, "
+        f"{platform.python_implementation()} {info['python']}\n"
+        f"poller {info['poller']}; tasks {info['tasks']}, streams {info['streams']}, "
+        f"tls {info['tls']}\n"
+        f"built by {info['compiler']} with {info['flags']}"
+    )
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m asyncfast",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run a Python program on the asyncfast event loop.",
         usage="%(prog)s [-h] [--version] [--debug] [--as-uvloop] "
         "[--slow SECONDS] [--watchdog SECONDS] [--stats] [--top] "
@@ -32,9 +44,7 @@ def _parser():
     parser.add_argument(
         "--version",
         action="version",
-        version=f"asyncfast {asyncfast.__version__}, "
-        f"libuv {asyncfast.libuv_version()}, "
-        f"{platform.python_implementation()} {platform.python_version()}",
+        version=_version(),
     )
     parser.add_argument(
         "--debug",

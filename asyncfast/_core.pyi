@@ -14,6 +14,8 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _Coro: TypeAlias = Generator[Any, None, _T] | Coroutine[Any, Any, _T]
 
+COMPILER: Final[str]
+FLAGS: Final[str]
 POLLER: Final[str]
 
 def libuv_version() -> str: ...

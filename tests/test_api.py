@@ -412,6 +412,9 @@ def test_usage_and_version(asyncfast):
     done = python("-m", "asyncfast", "--version")
     assert asyncfast.__version__ in done.stdout
     assert asyncfast.libuv_version() in done.stdout
+    info = asyncfast.build_info()
+    assert all(info[name] in done.stdout for name in info)
+    assert "-O" in info["flags"]
 
 
 def test_debug(program):

@@ -19,6 +19,17 @@
 
 #include <uv.h>
 
+/* What setup.py compiled with. */
+#ifndef AF_BUILD_FLAGS
+#define AF_BUILD_FLAGS "unknown"
+#endif
+
+#ifdef __clang__
+#define AF_COMPILER __VERSION__
+#else
+#define AF_COMPILER "GCC " __VERSION__
+#endif
+
 static int
 module_publish(PyObject *module, AfState *state)
 {
@@ -50,9 +61,12 @@ module_exec(PyObject *module)
         || af_executor_init_type(module) < 0 || af_loop_init_type(module) < 0) {
         return -1;
     }
-    return PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0
-               ? -1
-               : module_publish(module, state);
+    if (PyModule_AddStringConstant(module, "POLLER", af_backend_name()) < 0
+        || PyModule_AddStringConstant(module, "COMPILER", AF_COMPILER) < 0
+        || PyModule_AddStringConstant(module, "FLAGS", AF_BUILD_FLAGS) < 0) {
+        return -1;
+    }
+    return module_publish(module, state);
 }
 
 static int
