@@ -20,6 +20,8 @@ import types
 
 import asyncfast
 
+from .telemetry import top
+
 
 def _version():
     info = asyncfast.build_info()
@@ -67,17 +69,12 @@ def _parser():
         "which takes half a minute; top PID: show what a process does, see "
         "`top --help` (files of these names are ./bench and ./top)",
     )
-    parser.add_argument(
+    rest = parser.add_argument(
         "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
     )
+    # Before CPython 3.12 an error message would ask for them too.
+    rest.required = False
     return parser
-
-
-def _seconds(text):
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
-    return number
 
 
 def _add_telemetry(parser):
@@ -85,13 +82,13 @@ def _add_telemetry(parser):
     add(
         "--slow",
         metavar="SECONDS",
-        type=_seconds,
+        type=top.seconds,
         help="log each callback that takes as long, without debug mode",
     )
     add(
         "--watchdog",
         metavar="SECONDS",
-        type=_seconds,
+        type=top.seconds,
         help="log where the loop is while it's blocked for as long",
     )
     add(
@@ -179,16 +176,10 @@ def _turn_debug_on(parser):
 def _bench(arguments):
     from . import bench
 
-    bench.main()
+    bench.main(arguments)
 
 
-def _top(arguments):
-    from .telemetry import top
-
-    top.main(arguments)
-
-
-COMMANDS = {"bench": _bench, "top": _top}
+COMMANDS = {"bench": _bench, "top": top.main}
 
 
 def main() -> None:

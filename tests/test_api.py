@@ -407,6 +407,7 @@ def test_a_module_that_is_not_there(program):
 def test_usage_and_version(asyncfast):
     done = python("-m", "asyncfast", check=False)
     assert done.returncode == 2 and "usage" in done.stderr
+    assert done.stderr.endswith("arguments are required: PROGRAM\n")
     done = python("-m", "asyncfast", "--help")
     assert "PROGRAM" in done.stdout
     done = python("-m", "asyncfast", "--version")
@@ -443,6 +444,13 @@ def test_bench(asyncfast):
     assert lines[2].split()[0] == "asyncio" and lines[2].split()[-1] == "asyncfast"
     assert len(lines) == 11
     assert all(re.search(r" \d+\.\d\dx$", line) for line in lines[3:])
+
+
+def test_bench_tells_what_it_does():
+    done = python("-m", "asyncfast", "bench", "--help")
+    assert done.stdout.startswith("usage: python -m asyncfast bench")
+    done = python("-m", "asyncfast", "bench", "fast", check=False)
+    assert done.returncode == 2 and "unrecognized arguments: fast" in done.stderr
 
 
 def test_bench_takes_no_file_of_that_name(program, tmp_path):

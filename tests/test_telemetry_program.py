@@ -72,12 +72,21 @@ def test_the_numbers_of_many_loops(tmp_path):
     assert "asyncfast: 50 loop(s)" in run_program("--stats", path)
 
 
+def test_the_numbers_of_no_loop(tmp_path):
+    path = tmp_path / "other.py"
+    path.write_text(
+        "import asyncio\nasyncio.SelectorEventLoop().close()\nprint('done')\n"
+    )
+    text = run_program("--stats", path)
+    assert text == "\nasyncfast: the program has made no loop of asyncfast's\n"
+
+
 @pytest.mark.parametrize("option", ["--slow", "--watchdog"])
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "inf", "nan"])
 def test_bad_options(program, option, value):
     done = python("-m", "asyncfast", f"{option}={value}", str(program), check=False)
     assert done.returncode == 2
-    assert f"argument {option}: invalid" in done.stderr
+    assert f"argument {option}: '{value}' is not a number of seconds" in done.stderr
 
 
 def test_help():

@@ -71,6 +71,9 @@ class Report:
         """Write it all to *file*, by default sys.stderr."""
         self._settle(self._open[:])
         file = sys.stderr if file is None else file
+        if not self._metrics:
+            print("\nasyncfast: the program has made no loop of asyncfast's", file=file)
+            return
         print(f"\nasyncfast: {len(self._metrics)} loop(s)", file=file)
         for line in self._totals():
             print(f"  {line}", file=file)

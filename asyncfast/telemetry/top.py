@@ -8,16 +8,20 @@ import time
 from .counters import Metrics
 from .server import ask, check_private, socket_path
 
-__all__ = ["main"]
+__all__ = ["main", "seconds"]
 
 ROWS = 15
 CLEAR = "\x1b[H\x1b[2J"
 
 
-def _positive(text):
-    number = float(text)
+def seconds(text: str) -> float:
+    """An option's float of seconds; raises argparse.ArgumentTypeError unless it's above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return number
 
 
@@ -32,7 +36,7 @@ def _parser():
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
-        type=_positive,
+        type=seconds,
         default=1.0,
         help="between two looks, by default 1",
     )
