@@ -72,7 +72,7 @@ def _parser():
     rest = parser.add_argument(
         "arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its arguments"
     )
-    # Before CPython 3.12 an error message would ask for them too.
+    # Else an error message would ask for them too, though they may be left out.
     rest.required = False
     return parser
 
