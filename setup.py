@@ -166,6 +166,20 @@ def link_time_optimisation(compiler):
     return []
 
 
+def hardening(compiler):
+    """(compiler flags, linker flags) that turn an overflow that a peer might cause
+    into an end of the process, as far as the tool chain knows them.
+    """
+    # Nothing is bound late (-z now below), so no call needs a stub (-fno-plt), which
+    # pays for the checks.
+    checks = ["-fstack-protector-strong", "-fstack-clash-protection", "-fno-plt"]
+    cflags = [flag for flag in checks if links_with(compiler, ["-Werror", flag])]
+    # Undefined first: distributions define it on the command line or in gcc itself.
+    cflags += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    fixed = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"]
+    return cflags, [flag for flag in fixed if links_with(compiler, [flag])]
+
+
 def build_flags(compiler):
     """(compiler flags, linker flags) of the kind of build that was asked for."""
     sanitizers = os.environ.get("ASYNCFAST_SANITIZE", "")
@@ -175,7 +189,8 @@ def build_flags(compiler):
     if switched_on("ASYNCFAST_DEBUG"):
         return ["-O0", "-g3", "-UNDEBUG"], []
     lto = link_time_optimisation(compiler)
-    return ["-O3", "-DNDEBUG", *lto], ["-O3", *lto]
+    checks, fixed = hardening(compiler)
+    return ["-O3", "-DNDEBUG", *lto, *checks], ["-O3", *lto, *fixed]
 
 
 def poller_flags():
