@@ -3,6 +3,7 @@ methods, a task that is initialized while it waits."""
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections import abc
 
@@ -38,6 +39,46 @@ async def test_what_dies_with_a_result_may_await_another(loop):
         assert await settled(loop, number) == number
     await asyncio.sleep(0)
     assert seen == ["wrong"] * 3
+
+
+class AtItsEnd:
+    """Calls something when it dies."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self):
+        self.call()
+
+
+def in_thread(call, *args):
+    thread = threading.Thread(target=call, args=args)
+    thread.start()
+    thread.join()
+
+
+# What the destructor does with the loop, whose reader it may give a writer.
+AT_THE_END = {
+    "stop": lambda loop, sock: loop.stop(),
+    "call_soon": lambda loop, sock: loop.call_soon(loop.stop),
+    "call_later": lambda loop, sock: loop.call_later(0.001, loop.stop),
+    "add_writer": lambda loop, sock: loop.add_writer(sock, loop.stop),
+    "thread": lambda loop, sock: in_thread(loop.call_soon_threadsafe, loop.stop),
+}
+
+
+@pytest.mark.parametrize("what", AT_THE_END)
+def test_a_result_that_nobody_wants_dies_before_the_loop_sleeps(loop, pair, what):
+    """Or the loop would sleep over what that schedules."""
+
+    async def leave_result():
+        return AtItsEnd(lambda: AT_THE_END[what](loop, pair[0]))
+
+    loop.add_reader(pair[0], print)
+    loop.create_task(leave_result())
+    loop.run_forever()
+    loop.remove_reader(pair[0])
+    loop.remove_writer(pair[0])
 
 
 def test_while_tasks_are_cleared_they_are_not_among_all_tasks(loop, reports):
