@@ -2,11 +2,13 @@
 
 import asyncio
 import contextvars
+import gc
 import socket
 import threading
+import weakref
 
 import pytest
-from support import like_asyncio, outcome, turns
+from support import descriptors, like_asyncio, once, outcome, turns
 
 HOSTS = [
     "127.0.0.1",
@@ -227,6 +229,33 @@ def test_closing_with_a_lookup_on_its_way(new):
         loop.run_forever()
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+def close_amid_lookups(loop):
+    lookups = [loop.getaddrinfo("localhost", 80) for _ in range(8)]
+    tasks = [loop.create_task(lookup) for lookup in lookups]
+    once(loop)
+    for task in tasks:
+        task.cancel()
+    once(loop)
+    loop.close()
+
+
+def test_loops_closed_amid_lookups_leave_nothing(new):
+    """What was asked for them goes when the answers have come, though to nobody."""
+    before, loops = descriptors(), []
+    for _ in range(20):
+        loop = new()
+        close_amid_lookups(loop)
+        loops.append(weakref.ref(loop))
+    # Where anything stays for good, the guard of all tests ends this.
+    while any(ref() for ref in loops) or len(descriptors()) > len(before):
+        loop = new()
+        assert resolve(loop, "localhost", 80)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        del loop
+        gc.collect()
 
 
 def test_lookups_from_loops_in_threads(new):

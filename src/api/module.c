@@ -112,6 +112,7 @@ static PyObject *
 module_after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     AfState *state = PyModule_GetState(module);
+    af_dns_forget_orphans(state);
     if (af_fork_after_in_child(state, af_dns_after_fork) < 0) {
         return NULL;
     }

@@ -88,6 +88,7 @@ af_state_traverse(AfState *state, visitproc visit, void *arg)
     Py_VISIT(state->wakeup_waiter);
     Py_VISIT(state->reader_received);
     Py_VISIT(state->reader_property);
+    Py_VISIT(state->orphans);
     return 0;
 }
 
@@ -122,6 +123,7 @@ af_state_clear(AfState *state)
     Py_CLEAR(state->wakeup_waiter);
     Py_CLEAR(state->reader_received);
     Py_CLEAR(state->reader_property);
+    Py_CLEAR(state->orphans);
 }
 
 AfState *

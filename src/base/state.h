@@ -194,6 +194,7 @@ typedef struct AfState {
     PyObject *reader_property; /* owned */
     unsigned int reader_tag;   /* of the classes when last looked at */
     unsigned int protocol_tag;
+    PyObject *orphans;   /* owned; resolvers of closed loops, see io/dns.c */
     bool own_tasks;      /* loops make our Task and Future; see core/task.c */
     uint64_t task_count; /* the number in the last automatic name */
     struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */

@@ -3,7 +3,8 @@
  * Ownership: a request belongs to libuv from its submission to its callback,
  * and owns its future. The resolver, a small libuv loop, is made by a loop's
  * first lookup. If lookups are still running when the loop closes, libuv's
- * threads go on using that memory, so it is left to them.
+ * threads go on using that memory: the module keeps the resolver, and whoever
+ * looks something up or closes a loop later sees whether they have ended.
  *
  * Threads: libuv's threads touch only their request; callbacks run in uv_run,
  * which the loop's thread calls with the GIL held when the resolver's
@@ -128,6 +129,41 @@ on_ready(AfWatch *watch, int Py_UNUSED(events))
     return 0;
 }
 
+static void
+orphans_add(AfState *state, Resolver *resolver)
+{
+    if (state->orphans == NULL) {
+        state->orphans = PyList_New(0);
+    }
+    if (state->orphans == NULL
+        || PyList_Append(state->orphans, (PyObject *)resolver) < 0) {
+        PyErr_Clear(); /* its requests keep it, for good */
+    }
+}
+
+/* Let go of those whose lookups have ended. Runs destructors. */
+static void
+orphans_look_after(AfState *state)
+{
+    PyObject *orphans = state->orphans;
+    if (orphans == NULL) {
+        return;
+    }
+    PyObject *raised = PyErr_Occurred() ? af_take_exception() : NULL;
+    state->orphans = NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(orphans); i++) {
+        Resolver *resolver = (Resolver *)PyList_GET_ITEM(orphans, i);
+        uv_run(resolver->uv, UV_RUN_NOWAIT);
+        if (resolver->pending > 0) {
+            orphans_add(state, resolver);
+        }
+    }
+    Py_DECREF(orphans);
+    if (raised != NULL) {
+        af_restore_exception(raised);
+    }
+}
+
 static uv_loop_t *
 resolver_make_uv(void)
 {
@@ -216,9 +252,13 @@ resolver_take(AfLoop *loop)
 void
 af_dns_close(AfLoop *loop)
 {
+    orphans_look_after(loop->state);
     Resolver *self = resolver_take(loop);
     if (self != NULL) {
         uv_run(self->uv, UV_RUN_NOWAIT);
+        if (self->pending > 0) {
+            orphans_add(loop->state, self);
+        }
         Py_DECREF(self);
     }
 }
@@ -229,6 +269,13 @@ void
 af_dns_after_fork(AfLoop *loop)
 {
     Py_XDECREF((PyObject *)resolver_take(loop));
+}
+
+/* Their lookups never end here, and keep them. */
+void
+af_dns_forget_orphans(AfState *state)
+{
+    Py_CLEAR(state->orphans);
 }
 
 static void
@@ -248,6 +295,7 @@ resolver_dealloc(PyObject *op)
 static Request *
 request_new(AfLoop *loop)
 {
+    orphans_look_after(loop->state);
     Resolver *resolver = resolver_get(loop);
     PyObject *future = resolver == NULL ? NULL : af_loop_create_future(loop);
     if (future == NULL) {
