@@ -36,6 +36,16 @@ def _set_wakeup_fd(fd):
         return signal.set_wakeup_fd(-1)
 
 
+def _identity(fd):
+    """What tells an open file from the next one that gets its number; None for no
+    file."""
+    try:
+        found = None if fd == -1 else os.fstat(fd)
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino)
+
+
 class SignalMixin:
     """The part of a loop that deals with signals, in the main thread."""
 
@@ -57,13 +67,15 @@ class SignalMixin:
             self._add_reader(self._wakeup_reader, self._read_wakeup)
         previous = signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         if previous != self._wakeup_writer:
-            self._previous_wakeup = previous
+            self._previous_wakeup = previous, _identity(previous)
 
     def _release_wakeup(self):
         """Give the wake-up descriptor back, unless somebody else took it."""
         if self._previous_wakeup is None:
             return
-        previous, self._previous_wakeup = self._previous_wakeup, None
+        (previous, identity), self._previous_wakeup = self._previous_wakeup, None
+        if _identity(previous) != identity:
+            previous = -1  # closed meanwhile: signals would go to a stranger's file
         current = _set_wakeup_fd(previous)
         if current != self._wakeup_writer:
             _set_wakeup_fd(current)
@@ -82,6 +94,10 @@ class SignalMixin:
         if threading.current_thread() is threading.main_thread():
             self._remove_signal_handlers()
             self._release_wakeup()
+        if self._previous_wakeup is not None:
+            # Only the main thread can end that CPython writes there: closed, its
+            # number would be that of the next file.
+            self._wakeup_reader = self._wakeup_writer = None
         if self._wakeup_reader is not None:
             os.close(self._wakeup_reader)
             os.close(self._wakeup_writer)

@@ -232,6 +232,50 @@ def test_after_close_nothing_points_at_the_loop(new):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def strangers():
+    """Files that may get the numbers of those that were closed just now."""
+    pipes = [os.pipe() for _ in range(8)]
+    for _, writer in pipes:
+        os.set_blocking(writer, False)
+    return pipes
+
+
+def assert_nothing_came(pipes):
+    for reader, writer in pipes:
+        os.close(writer)
+        assert os.read(reader, 100) == b""
+        os.close(reader)
+
+
+def test_signals_reach_no_file_that_has_the_number_of_a_closed_loops(new):
+    """One whose wake-up descriptor another loop was to give back."""
+    first, second = new(), new()
+    first.add_signal_handler(signal.SIGUSR1, print)
+    once(first)
+    second.call_soon(first.close)
+    signal.signal(signal.SIGUSR2, lambda *_: None)
+    pipes = []
+    second.call_soon(lambda: pipes.extend(strangers()))
+    once(second)
+    kill(signal.SIGUSR2)
+    assert_nothing_came(pipes)
+    second.close()
+
+
+@pytest.mark.parametrize("loop_name", ["asyncfast"], indirect=True)
+def test_signals_reach_no_file_when_another_thread_closed_the_loop(new):
+    """It can't give the wake-up descriptor back."""
+    loop = new()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    thread = threading.Thread(target=loop.close)
+    thread.start()
+    thread.join()
+    pipes = strangers()
+    kill(signal.SIGUSR1)
+    assert_nothing_came(pipes)
+    os.close(signal.set_wakeup_fd(-1))
+
+
 def test_two_loops_one_after_the_other(new):
     for _ in range(3):
         loop = new()
