@@ -6,7 +6,7 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test ecosystem conformance soak lint bench docs package format clean
+.PHONY: help run test ecosystem conformance soak load lint bench docs package format clean
 
 help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
@@ -15,6 +15,8 @@ help:
 	@echo "                  runs only a few: tests/ecosystem"
 	@echo "make conformance  CPython's asyncio tests on asyncfast, asyncio, uvloop"
 	@echo "make soak         twenty kinds of load for twenty minutes; nothing may stay"
+	@echo "make load         ARGS=connections, gigabyte, timers or tasks: ten thousand, one,"
+	@echo "                  a million of them; none may be lost, nothing may stay"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
 	@echo "make bench        set up, build, run benchmarks/run.py"
 	@echo "make docs         the documentation as a site, in build/docs"
@@ -41,6 +43,10 @@ conformance:
 soak:
 	@tools/setup.sh test
 	.venv/bin/python tests/soak.py $(ARGS)
+
+load:
+	@tools/setup.sh test
+	.venv/bin/python tests/load.py $(ARGS)
 
 lint:
 	@tools/setup.sh lint

@@ -86,24 +86,25 @@ def take_sample():
     )
 
 
+def first_and_last(samples):
+    """The medians of the first third of the samples, and of the last."""
+    third = max(1, len(samples) // 3)
+    return [
+        Sample(*(int(statistics.median(column)) for column in zip(*part, strict=True)))
+        for part in (samples[:third], samples[-third:])
+    ]
+
+
 def growth(samples):
     """How much the last third of the samples exceeds the first, by their medians."""
-    third = max(1, len(samples) // 3)
-    first, last = samples[:third], samples[-third:]
-    return Sample(
-        *(
-            int(statistics.median(after) - statistics.median(before))
-            for before, after in zip(
-                zip(*first, strict=True), zip(*last, strict=True), strict=True
-            )
-        )
-    )
+    first, last = first_and_last(samples)
+    return Sample(*(after - before for before, after in zip(first, last, strict=True)))
 
 
-def judge(samples):
+def judge(samples, margins=MARGINS):
     """Complaints about what did not stay flat."""
     grown = growth(samples)
-    for name, more, margin in zip(Sample._fields, grown, MARGINS, strict=True):
+    for name, more, margin in zip(Sample._fields, grown, margins, strict=True):
         if more > margin:
             yield f"{name} grew by {more:,}, more than the margin of {margin:,}"
 
@@ -111,10 +112,28 @@ def judge(samples):
 # -- Running -----------------------------------------------------------------------
 
 
-class Soak:
+class Failures:
+    """What went wrong, each thing once."""
+
+    def __init__(self):
+        self.failures = []
+
+    def fail(self, what):
+        if what not in self.failures:
+            self.failures.append(what)
+
+    def report(self, loop, context):
+        """A loop's exception handler: no load gives it anything to say."""
+        exception = context.get("exception")
+        trace = "".join(traceback.format_exception(exception)) if exception else ""
+        self.fail(f"reported to the loop's exception handler: {context}\n{trace}")
+
+
+class Soak(Failures):
     """The run: rounds, failures and samples."""
 
     def __init__(self, arguments, world):
+        super().__init__()
         self.world = world
         self.seed = arguments.seed
         self.loads = [
@@ -125,7 +144,6 @@ class Soak:
         self.laps = max(6, round(arguments.minutes * 60 / LAP))
         self.warm_up = max(2, self.laps // 4)
         self.rounds = dict.fromkeys((load.__name__ for load in self.loads), 0)
-        self.failures = []
         # Numbers in a row: what is kept of the samples must not show in them.
         self.counts = array.array("q")
 
@@ -133,16 +151,6 @@ class Soak:
     def samples(self):
         rows = zip(*[iter(self.counts)] * len(Sample._fields), strict=True)
         return [Sample(*row) for row in rows]
-
-    def fail(self, what):
-        if what not in self.failures:
-            self.failures.append(what)
-
-    def report(self, loop, context):
-        """The loop's exception handler: none of the loads gives it anything to say."""
-        exception = context.get("exception")
-        trace = "".join(traceback.format_exception(exception)) if exception else ""
-        self.fail(f"reported to the loop's exception handler: {context}\n{trace}")
 
     async def run(self):
         asyncio.get_running_loop().set_exception_handler(self.report)
