@@ -3,20 +3,23 @@
 import asyncio
 import multiprocessing
 import os
+import random
 import signal
+import socket
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver, resource_tracker
 
+import load_bytes
 import pytest
-from support import PY, once, python, turns, until
+from support import PY, descriptors, free_pair, once, python, turns, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-def in_child(work):
-    """Fork; run `work` in the child; return what it returned, as text."""
+def start_child(work):
+    """Fork; run `work` in the child, for answer_of()."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -34,11 +37,21 @@ def in_child(work):
         finally:
             os._exit(0)
     os.close(writer)
+    return pid, reader
+
+
+def answer_of(child):
+    """Wait for the end of a child; what its work returned, as text."""
+    pid, reader = child
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     _, status = os.waitpid(pid, 0)
     assert status == 0, f"the child ended with {status}: {answer}"
     return answer
+
+
+def in_child(work):
+    return answer_of(start_child(work))
 
 
 def test_a_new_loop_in_the_child(loop, new):
@@ -295,3 +308,137 @@ async def test_processes_of_multiprocessing(_multiprocessing, loop, method):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         assert await loop.run_in_executor(pool, double, 21) == 42
+
+
+# -- Amid a load -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    return load_bytes.Place(tmp_path_factory.mktemp("load"))
+
+
+async def load(place, size=1 << 21):
+    """Bytes go over all kinds of transports side by side, and each is compared."""
+    ways = ["tcp", "streams", "tls", "pipes", "datagrams", "sock_calls"]
+    await asyncio.gather(
+        *(load_bytes.WAYS[way](place, size, random.Random(way)) for way in ways)
+    )
+
+
+def a_loop_of_its_own(new):
+    async def main():
+        left, right = free_pair()
+        _, writer = await asyncio.open_connection(sock=left)
+        reader, other = await asyncio.open_connection(sock=right)
+        writer.write(b"echo")
+        writer.close()
+        found = await reader.read(), await asyncio.to_thread(int)
+        other.close()
+        return found
+
+    fresh = new()
+    try:
+        return fresh.run_until_complete(main())
+    finally:
+        fresh.run_until_complete(fresh.shutdown_default_executor())
+        fresh.close()
+
+
+def fork_and_wait():
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.nosanitizer  # its allocator may be locked by a thread at the fork
+async def test_children_amid_a_load(loop, new, place):
+    """Of the loop's thread and of others; the parent's connections lose no byte."""
+
+    async def fork_on():
+        for _ in range(4):
+            child = start_child(lambda: a_loop_of_its_own(new))
+            forks = [asyncio.to_thread(fork_and_wait) for _ in range(3)]
+            assert await asyncio.gather(*forks) == [7, 7, 7]
+            assert answer_of(child) == "(b'echo', 0)"
+
+    await asyncio.gather(load(place), fork_on())
+
+
+def poll_sets():
+    """{epoll descriptor: what it watches}, as the kernel has it."""
+    found = {}
+    for descriptor, what in descriptors().items():
+        if what == "anon_inode:[eventpoll]":
+            with open(f"/proc/self/fdinfo/{descriptor}") as file:
+                found[descriptor] = sorted(n for n in file if n.startswith("tfd:"))
+    return found
+
+
+@pytest.mark.nosanitizer  # likewise
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="needs Linux")
+@pytest.mark.parametrize("loop_name", ["asyncfast"], indirect=True)
+def test_a_child_takes_its_copy_apart(loop, place, pair):
+    """Of all that the loop watches, nothing is changed for the parent."""
+    ends, size, rng = [], 100_000, random.Random(1)
+
+    async def begin():
+        for tls in (False, True):
+            receiver = load_bytes.Receiver(rng)
+            ends.append(
+                await load_bytes.connect(place, socket.AF_INET, receiver, tls=tls)
+            )
+        await loop.run_in_executor(None, int)
+        return await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+
+    def take_apart():
+        for sender, receiver in ends:
+            sender.transport.abort()
+            receiver.transport.abort()
+        loop.remove_reader(pair[0])
+        loop.remove_signal_handler(signal.SIGUSR1)
+        server.close()
+        for _ in range(5):
+            once(loop)
+        loop.close()
+        return "closed"
+
+    async def go_on():
+        for sender, receiver in ends:
+            await load_bytes.send(sender, size, rng)
+            await load_bytes.ended(sender, receiver, size)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+
+    server = loop.run_until_complete(begin())
+    loop.add_reader(pair[0], print)
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    once(loop)
+    before = poll_sets()
+    assert in_child(take_apart) == "'closed'"
+    assert poll_sets() == before and any(before.values())
+    loop.run_until_complete(go_on())
+    server.close()
+    loop.remove_reader(pair[0])
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def through_cat(data):
+    process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    output, _ = await process.communicate(data)
+    return output == data and process.returncode == 0
+
+
+@pytest.mark.usefixtures("_multiprocessing", "threads_end")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+async def test_processes_amid_a_load(loop, place, method):
+    context = multiprocessing.get_context(method)
+    storm = [loop.create_task(through_cat(bytes(n * 5000))) for n in range(20)]
+    busy = loop.create_task(load(place))
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        jobs = [loop.run_in_executor(pool, double, number) for number in range(20)]
+        assert await asyncio.gather(*jobs) == [2 * number for number in range(20)]
+    # Not before: until it ends, a forked process has the other ends of all pipes.
+    assert all(await asyncio.gather(*storm))
+    await busy

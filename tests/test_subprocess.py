@@ -5,12 +5,22 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
-from support import PY, descriptors, like_asyncio, python, turns, until
+from support import (
+    PY,
+    connected,
+    connected_tls,
+    descriptors,
+    like_asyncio,
+    python,
+    turns,
+    until,
+)
 
 PYTHON = sys.executable
 
@@ -344,6 +354,56 @@ async def test_descriptors_are_not_inherited(loop):
     out = await output(*code(*lines), stdin=subprocess.DEVNULL)
     # The last is the listing's own.
     assert [int(n) for n in out.split()][:-1] == [0, 1, 2]
+
+
+@contextlib.asynccontextmanager
+async def everything_open(loop, tmp_path, served, asked):
+    """Something of each kind that has a descriptor."""
+    loop.call_soon_threadsafe(int)
+    await loop.run_in_executor(None, int)
+    await loop.getaddrinfo("localhost", 80)
+    reading, writing = os.pipe()
+    reader, writer = os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
+    loop.add_signal_handler(signal.SIGUSR1, int)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(turns, 3)
+        stack.callback(loop.remove_signal_handler, signal.SIGUSR1)
+        for family in (socket.AF_INET, socket.AF_UNIX):
+            await stack.enter_async_context(connected(loop, family=family))
+        await stack.enter_async_context(connected_tls(loop, served, asked))
+        server = await loop.create_unix_server(asyncio.Protocol, str(tmp_path / "unix"))
+        stack.callback(server.close)
+        for made in (
+            loop.connect_read_pipe(asyncio.Protocol, reader),
+            loop.connect_write_pipe(asyncio.Protocol, writer),
+            loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0)),
+        ):
+            transport, _ = await made
+            stack.callback(transport.close)
+        child = await spawn("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        stack.push_async_callback(child.communicate, b"")
+        yield
+
+
+LIST_OPEN = code(
+    "import contextlib, os",
+    "for name in os.listdir('/dev/fd'):",
+    "    with contextlib.suppress(OSError):",
+    "        os.fstat(int(name))",
+    "        print(name)",
+)
+
+
+async def test_a_child_that_closes_nothing_inherits_nothing(
+    loop, tmp_path, served, asked
+):
+    """Of the loop's; another thread's child could get what isn't marked from its
+    first moment on."""
+    inherited = {fd for fd in descriptors() if os.get_inheritable(fd)} | {0, 1, 2}
+    async with everything_open(loop, tmp_path, served, asked):
+        assert len(descriptors()) > len(inherited) + 16
+        out = await output(*LIST_OPEN, stdin=subprocess.DEVNULL, close_fds=False)
+    assert {int(name) for name in out.split()} == inherited
 
 
 async def test_preexec_fn(loop):
