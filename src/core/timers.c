@@ -170,10 +170,11 @@ af_timers_fire(AfLoop *loop)
     while (timers->count > 0
            && timers->slots[0].when < now + clock_resolution) {
         double when = timers->slots[0].when;
-        PyObject *timer = (PyObject *)heap_remove(timers, 0);
+        PyObject *timer = Py_NewRef((PyObject *)timers->slots[0].timer);
         if (af_loop_push(loop, af_handle_run, timer) < 0) {
-            return -1;
+            return -1; /* it stays due */
         }
+        Py_DECREF(heap_remove(timers, 0));
         if (loop->meter != NULL) {
             af_meter_timer_due(loop, when);
         }

@@ -45,6 +45,9 @@ static int
 hold_run(AfLoop *Py_UNUSED(loop), PyObject *item)
 {
     int err = af_hold_settle((AfTransport *)item);
+    if (err < 0) {
+        err = af_transport_report((AfTransport *)item);
+    }
     Py_DECREF(item);
     return err;
 }

@@ -17,6 +17,8 @@
 #include "io/stream.h"
 #include "io/watch.h"
 
+#define ACCEPT_FAILED "Exception in callback of accept"
+
 typedef struct {
     PyObject_HEAD
     PyObject *factory;   /* owned */
@@ -172,6 +174,19 @@ listener_extra(AfState *state, Listener *self, int fd,
     return extra;
 }
 
+/* Keeps the current exception. */
+static void
+listener_close(AfLoop *loop, PyObject *conn)
+{
+    PyObject *exc = af_take_exception();
+    PyObject *closed = PyObject_CallMethodNoArgs(conn, loop->state->str_close);
+    if (closed == NULL) {
+        PyErr_WriteUnraisable(conn);
+    }
+    Py_XDECREF(closed);
+    af_restore_exception(exc);
+}
+
 /* TLS is set up once for each connection, by asyncio's own coroutine. */
 static int
 listener_connect_tls(AfLoop *loop, Listener *self, PyObject *conn,
@@ -180,14 +195,18 @@ listener_connect_tls(AfLoop *loop, Listener *self, PyObject *conn,
     PyObject *coroutine = PyObject_CallMethodObjArgs(
         (PyObject *)loop, loop->state->str__accept_tls, self->rest, conn, extra,
         NULL);
-    if (coroutine == NULL) {
+    PyObject *task =
+        coroutine == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(
+                (PyObject *)loop, loop->state->str_create_task, coroutine);
+    Py_XDECREF(coroutine);
+    if (task == NULL) {
+        listener_close(loop, conn);
         return -1;
     }
-    PyObject *task = PyObject_CallMethodOneArg(
-        (PyObject *)loop, loop->state->str_create_task, coroutine);
-    Py_DECREF(coroutine);
-    Py_XDECREF(task);
-    return task == NULL ? -1 : 0;
+    Py_DECREF(task);
+    return 0;
 }
 
 /* As in asyncio, a connection that can't be set up is only told of in debug
@@ -198,13 +217,7 @@ listener_report(AfLoop *loop, PyObject *protocol, PyObject *conn)
     if (af_error_leaves_loop()) {
         return -1;
     }
-    PyObject *exc = af_take_exception();
-    PyObject *closed = PyObject_CallMethodNoArgs(conn, loop->state->str_close);
-    if (closed == NULL) {
-        PyErr_WriteUnraisable(conn);
-    }
-    Py_XDECREF(closed);
-    af_restore_exception(exc);
+    listener_close(loop, conn);
     if (!loop->debug) {
         PyErr_Clear();
         return 0;
@@ -258,8 +271,7 @@ listener_connect(AfLoop *loop, Listener *self, int fd,
         conn == NULL ? NULL : listener_extra(state, self, fd, address, length);
     int err;
     if (extra == NULL) {
-        err =
-            af_loop_report(loop, "Exception in callback of accept", NULL, NULL);
+        err = af_loop_report(loop, ACCEPT_FAILED, NULL, NULL);
     }
     else {
         if (loop->debug) {
@@ -347,6 +359,9 @@ static int
 listener_run(AfLoop *loop, PyObject *op)
 {
     int err = listener_accept(loop, op);
+    if (err < 0) {
+        err = af_loop_report(loop, ACCEPT_FAILED, NULL, NULL);
+    }
     Py_DECREF(op);
     return err;
 }

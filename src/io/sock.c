@@ -131,7 +131,9 @@ operation_fire(AfLoop *loop, PyObject *op)
     PyObject *future = Py_NewRef(self->future);
     int err = af_future_set_result(loop->state, future, Py_None);
     Py_DECREF(future);
-    return err;
+    return err < 0 ? af_loop_report(loop, "Exception in callback of a socket",
+                                    NULL, NULL)
+                   : 0;
 }
 
 static PyObject *

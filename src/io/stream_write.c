@@ -39,7 +39,8 @@ static int
 stream_queue(AfStream *self, PyObject *data, Py_ssize_t skip)
 {
     if (af_flow_append(&self->base.flow, data, skip) < 0) {
-        return AF_WRITE_KEEPS_VIEWS ? stream_write_fatal(self) : -1;
+        /* With a part of it sent, nothing that is right can follow. */
+        return AF_WRITE_KEEPS_VIEWS || skip > 0 ? stream_write_fatal(self) : -1;
     }
     if (af_transport_want(&self->base, AF_WRITE, true) < 0) {
         return -1;

@@ -90,6 +90,9 @@ transport_run_ready(AfLoop *Py_UNUSED(loop), PyObject *item)
     int events = self->pending & self->watch.wanted;
     self->pending = 0;
     int err = events == 0 ? 0 : self->ready(self, events);
+    if (err < 0) {
+        err = af_transport_report(self);
+    }
     Py_DECREF(item);
     return err;
 }
@@ -171,6 +174,9 @@ transport_begin(AfLoop *Py_UNUSED(loop), PyObject *item)
     }
     if (err == 0) {
         err = transport_tell_waiter(self);
+    }
+    else {
+        err = af_transport_report(self);
     }
     Py_DECREF(item);
     return err;

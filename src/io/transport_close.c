@@ -143,9 +143,18 @@ af_transport_fatal(AfTransport *self, const char *message)
     }
     PyObject *exc = af_take_exception();
     af_restore_exception(Py_NewRef(exc));
+    /* What came or went so far may be incomplete: even if nobody can be told,
+     * nothing may follow it. */
     int err = transport_report_fatal(self, message);
-    if (err == 0) {
-        err = af_transport_force_close(self, exc);
+    PyObject *raised = err < 0 ? af_take_exception() : NULL;
+    if (af_transport_force_close(self, exc) < 0) {
+        err = -1;
+        if (raised != NULL) {
+            PyErr_WriteUnraisable((PyObject *)self);
+        }
+    }
+    if (raised != NULL) {
+        af_restore_exception(raised);
     }
     Py_DECREF(exc);
     return err;
