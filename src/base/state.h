@@ -197,6 +197,7 @@ typedef struct AfState {
     PyObject *orphans;   /* owned; resolvers of closed loops, see io/dns.c */
     bool own_tasks;      /* loops make our Task and Future; see core/task.c */
     uint64_t task_count; /* the number in the last automatic name */
+    pid_t lookup_pid;    /* the process that is known to be able to look up */
     struct AfOwnTask *first_task; /* borrowed: a task unlinks itself */
     struct AfLoop
         *first_loop; /* borrowed: a loop unlinks itself when it dies */

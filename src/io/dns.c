@@ -12,6 +12,8 @@
  */
 #include "io/dns.h"
 
+#include <stdlib.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <string.h>
@@ -164,9 +166,111 @@ orphans_look_after(AfState *state)
     }
 }
 
-static uv_loop_t *
-resolver_make_uv(void)
+/* libuv calls abort() where it gets no thread, or no pipe, of those that a
+ * process needs for its first lookup, and a loop of its own that can't be made
+ * keeps a descriptor. So we try before whether all is there; what somebody else
+ * takes in between is beyond us. */
+
+enum { DEFAULT_THREADS = 4, MAX_THREADS = 1024, PIPES = 4 };
+
+static void
+probe_wait(void *mutex)
 {
+    uv_mutex_lock(mutex);
+    uv_mutex_unlock(mutex);
+}
+
+/* As libuv reads it. */
+static int
+pool_size(void)
+{
+    const char *text = getenv("UV_THREADPOOL_SIZE");
+    long size = text == NULL ? DEFAULT_THREADS : strtol(text, NULL, 10);
+    return size < 1 ? 1 : size > MAX_THREADS ? MAX_THREADS : (int)size;
+}
+
+/* How many of so many threads can be there at a time. */
+static int
+probe_threads(uv_thread_t *threads, int wanted)
+{
+    uv_mutex_t mutex;
+    if (uv_mutex_init(&mutex) != 0) {
+        return 0;
+    }
+    int count = 0;
+    uv_mutex_lock(&mutex);
+    while (count < wanted
+           && uv_thread_create(&threads[count], probe_wait, &mutex) == 0) {
+        count++;
+    }
+    uv_mutex_unlock(&mutex);
+    for (int i = 0; i < count; i++) {
+        uv_thread_join(&threads[i]);
+    }
+    uv_mutex_destroy(&mutex);
+    return count;
+}
+
+static int
+pool_check_threads(void)
+{
+    int wanted = pool_size();
+    uv_thread_t *threads = PyMem_New(uv_thread_t, (size_t)wanted);
+    if (threads == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int count = probe_threads(threads, wanted);
+    PyMem_Free(threads);
+    if (count < wanted) {
+        PyErr_SetString(PyExc_RuntimeError, "can't start new thread");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+pool_check_pipes(void)
+{
+    uv_file pipes[PIPES][2];
+    int count = 0;
+    int err = 0;
+    while (count < PIPES && (err = uv_pipe(pipes[count], 0, 0)) == 0) {
+        count++;
+    }
+    for (int i = 0; i < count; i++) {
+        close(pipes[i][0]);
+        close(pipes[i][1]);
+    }
+    if (err != 0) {
+        af_error_from_errno(-err);
+        return -1;
+    }
+    return 0;
+}
+
+/* The threads once for each process: a child that was forked has none. */
+static int
+pool_check(AfState *state)
+{
+    if (pool_check_pipes() < 0) {
+        return -1;
+    }
+    if (state->lookup_pid != getpid()) {
+        if (pool_check_threads() < 0) {
+            return -1;
+        }
+        state->lookup_pid = getpid();
+    }
+    return 0;
+}
+
+static uv_loop_t *
+resolver_make_uv(AfState *state)
+{
+    if (pool_check(state) < 0) {
+        return NULL;
+    }
     uv_loop_t *uv = PyMem_Malloc(sizeof(uv_loop_t));
     if (uv == NULL) {
         PyErr_NoMemory();
@@ -205,7 +309,7 @@ resolver_new(AfLoop *loop)
     self->watch.on_ready = on_ready;
     self->watch.private_fd = true;
     self->watch.fd = -1;
-    self->uv = resolver_make_uv();
+    self->uv = resolver_make_uv(loop->state);
     if (self->uv == NULL || resolver_watch(self) < 0) {
         Py_DECREF(self);
         return NULL;
