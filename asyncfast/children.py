@@ -5,6 +5,7 @@ own subprocess transport. Only the waiting is the loop's: by a pidfd where the
 system has them, by a thread elsewhere; never for any child but its own.
 """
 
+import asyncio
 import os
 import sys
 import threading
@@ -37,6 +38,14 @@ def _await_exit(pid):
     with suppress(ChildProcessError):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return None
+
+
+def _close_pipes(transport):
+    """Those that could not be connected; the others are closed anyway."""
+    child = transport.get_extra_info("subprocess")
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 class _Exit:
@@ -91,7 +100,16 @@ class ChildMixin:
             extra=extra,
             **kwargs,
         )
-        self._watch_child(transport)
+        try:
+            self._watch_child(transport)
+        except BaseException:
+            # Nobody would ever tell of its end.
+            await asyncio.wait([waiter])
+            transport.close()
+            transport.get_extra_info("subprocess").wait()
+            if waiter.exception() is not None:
+                _close_pipes(transport)
+            raise
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):
@@ -99,6 +117,8 @@ class ChildMixin:
         except BaseException:
             transport.close()
             await transport._wait()
+            if not waiter.cancelled():
+                _close_pipes(transport)
             raise
         return transport
 
@@ -150,3 +170,9 @@ class ChildMixin:
             )
             returncode = 255
         transport._process_exited(returncode)
+        if None in transport._pipes.values():
+            # Where a pipe could not be connected asyncio goes on to wait for it.
+            waiters, transport._exit_waiters = transport._exit_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(returncode)

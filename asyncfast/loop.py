@@ -87,6 +87,8 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
     _slow_handler = None
     _keeps_stats = False
 
+    _old_agen_hooks = None
+
     def __init__(self) -> None:
         super().__init__()
         self._init_signals()
@@ -106,9 +108,12 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        super().close()
-        self._shut()
-        self._close_signals()
+        try:
+            super().close()
+        finally:
+            # Whatever that raises, it says that the loop is closed.
+            self._shut()
+            self._close_signals()
 
     def run_forever(self) -> None:
         """Run until stop() is called.
@@ -124,19 +129,19 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
 
     def _run_forever_setup(self):
         self._runs += 1
-        if sys.version_info >= (3, 13):
-            super()._run_forever_setup()
-        else:
-            self._start_running()
+        self._check_closed()
+        self._check_running()
         try:
+            if sys.version_info >= (3, 13):
+                super()._run_forever_setup()
+            else:
+                self._start_running()
             self._start_signals()
         except BaseException:
             self._run_forever_cleanup()
             raise
 
     def _start_running(self):
-        self._check_closed()
-        self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
         self._old_agen_hooks = sys.get_asyncgen_hooks()
         self._thread_id = threading.get_ident()
@@ -161,7 +166,8 @@ class Loop(_core.Loop, SignalMixin, ChildMixin, _Listening, asyncio.BaseEventLoo
         self._thread_id = None
         events._set_running_loop(None)
         self._set_coroutine_origin_tracking(False)
-        sys.set_asyncgen_hooks(*self._old_agen_hooks)
+        if self._old_agen_hooks is not None:
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
 
     @property
     def _selector(self):

@@ -60,14 +60,24 @@ class SignalMixin:
         """Make CPython write signals to this loop. ValueError elsewhere than
         in the main thread."""
         if self._wakeup_reader is None:
-            # A pipe, not sockets: it holds 65,536 signals instead of 278.
-            self._wakeup_reader, self._wakeup_writer = os.pipe()
-            os.set_blocking(self._wakeup_reader, False)
-            os.set_blocking(self._wakeup_writer, False)
-            self._add_reader(self._wakeup_reader, self._read_wakeup)
+            self._open_wakeup()
         previous = signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
         if previous != self._wakeup_writer:
             self._previous_wakeup = previous, _identity(previous)
+
+    def _open_wakeup(self):
+        # A pipe, not sockets: it holds 65,536 signals instead of 278.
+        reader, writer = os.pipe()
+        try:
+            os.set_blocking(reader, False)
+            os.set_blocking(writer, False)
+            self._add_reader(reader, self._read_wakeup)
+        except BaseException:
+            # One that nobody reads would be kept for the next run.
+            os.close(reader)
+            os.close(writer)
+            raise
+        self._wakeup_reader, self._wakeup_writer = reader, writer
 
     def _release_wakeup(self):
         """Give the wake-up descriptor back, unless somebody else took it."""
@@ -99,9 +109,12 @@ class SignalMixin:
             # number would be that of the next file.
             self._wakeup_reader = self._wakeup_writer = None
         if self._wakeup_reader is not None:
-            os.close(self._wakeup_reader)
-            os.close(self._wakeup_writer)
-            self._wakeup_reader = self._wakeup_writer = None
+            reader, self._wakeup_reader = self._wakeup_reader, None
+            try:
+                os.close(reader)
+            finally:
+                os.close(self._wakeup_writer)
+                self._wakeup_writer = None
 
     def _remove_signal_handlers(self):
         if sys.is_finalizing() and self._signal_handlers:

@@ -5,10 +5,15 @@ asyncio itself does not pass all of these.
 
 import asyncio
 import errno
+import os
+import signal
 import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import Echo, connected, reset, serving, until
+from support import Echo, connected, descriptors, once, reset, serving, until
 
 
 @pytest.fixture(params=["asyncfast"])
@@ -18,6 +23,50 @@ def loop_name(request):
 
 def refuse(*args, **kwargs):
     raise OSError(errno.ENOMEM, "no memory")
+
+
+# -- Running and closing -----------------------------------------------------------
+
+
+def test_a_run_that_cannot_begin_leaves_the_loop_usable(loop, run, monkeypatch):
+    before = sys.get_asyncgen_hooks()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "set_asyncgen_hooks", refuse)
+        with pytest.raises(OSError, match="no memory"):
+            loop.run_forever()
+    assert not loop.is_running()
+    assert asyncio._get_running_loop() is None
+    assert run(asyncio.sleep(0, "runs")) == "runs"
+    assert sys.get_asyncgen_hooks() == before
+
+
+def test_a_wakeup_pipe_that_could_not_be_watched_is_made_anew(loop, run, monkeypatch):
+    before = descriptors().keys()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "set_blocking", refuse)
+        with pytest.raises(OSError, match="no memory"):
+            once(loop)
+    assert descriptors().keys() == before
+    arrived = loop.create_future()
+    loop.add_signal_handler(signal.SIGUSR1, arrived.set_result, "arrived")
+    loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+    assert run(arrived) == "arrived"
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_an_executor_that_cannot_be_shut_down_keeps_no_descriptor(new):
+    class Stubborn(ThreadPoolExecutor):
+        def shutdown(self, *args, **kwargs):
+            raise LookupError
+
+    before = descriptors().keys()
+    loop = new()
+    once(loop)
+    loop.set_default_executor(Stubborn())
+    with pytest.raises(LookupError):
+        loop.close()
+    assert loop.is_closed()
+    assert descriptors().keys() == before
 
 
 # -- Connections -------------------------------------------------------------------
@@ -75,3 +124,46 @@ async def test_a_future_that_refuses_its_result_is_reported(loop, reports, pair)
     del loop.create_future
     task.cancel()
     await asyncio.wait([task])
+
+
+# -- Processes ---------------------------------------------------------------------
+
+
+def is_reaped(pid):
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+@pytest.fixture
+def pids(monkeypatch):
+    """The process ids of the children that are started."""
+    found = []
+    original = asyncio.unix_events._UnixSubprocessTransport._start
+
+    def start(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        found.append(self._proc.pid)
+
+    monkeypatch.setattr(asyncio.unix_events._UnixSubprocessTransport, "_start", start)
+    return found
+
+
+async def test_a_pipe_that_cannot_be_connected_ends_the_child(loop, pids, monkeypatch):
+    monkeypatch.setattr(loop, "_make_read_pipe_transport", refuse, raising=False)
+    with pytest.raises(OSError, match="no memory"):
+        await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    assert is_reaped(pids[0])
+
+
+async def test_a_child_that_nobody_can_wait_for_is_ended(loop, pids, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    assert is_reaped(pids[0])
