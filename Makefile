@@ -6,7 +6,7 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test ecosystem conformance soak load lint bench docs package format clean
+.PHONY: help run test ecosystem conformance soak load faults lint bench docs package format clean
 
 help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
@@ -17,6 +17,7 @@ help:
 	@echo "make soak         twenty kinds of load for twenty minutes; nothing may stay"
 	@echo "make load         ARGS=connections, gigabyte, timers or tasks: ten thousand, one,"
 	@echo "                  a million of them; none may be lost, nothing may stay"
+	@echo "make faults       system calls and allocations that fail, each in turn"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
 	@echo "make bench        set up, build, run benchmarks/run.py"
 	@echo "make docs         the documentation as a site, in build/docs"
@@ -48,6 +49,10 @@ load:
 	@tools/setup.sh test
 	.venv/bin/python tests/load.py $(ARGS)
 
+faults:
+	@tools/setup.sh test
+	.venv/bin/python tests/faults/run.py $(ARGS)
+
 lint:
 	@tools/setup.sh lint
 	@tools/lint.sh $(ARGS)
@@ -66,7 +71,7 @@ package:
 
 format:
 	@tools/setup.sh lint
-	.venv/bin/clang-format -i src/*/*.c src/*/*.h
+	.venv/bin/clang-format -i src/*/*.c src/*/*.h tests/faults/*.c
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 

@@ -13,7 +13,7 @@ BIN=.venv/bin
 CORES=$(getconf _NPROCESSORS_ONLN)
 
 lint_format() {
-    "$BIN/clang-format" --dry-run -Werror src/*/*.c src/*/*.h \
+    "$BIN/clang-format" --dry-run -Werror src/*/*.c src/*/*.h tests/faults/*.c \
         || die "make format would put this right."
 }
 
