@@ -43,8 +43,11 @@ ANY = sys.maxsize
 # While connections come and go, their number and what is under way are never the
 # same: memory and threads are what can be held flat.
 CROWD_MARGINS = Sample(16 * MIB, ANY, ANY, ANY, 0)
-# What malloc and Python keep of the memory of a great many objects, in pieces.
-AFTER_MANY = MARGINS._replace(rss=12 * MIB)
+# What malloc and Python keep of the memory of a great many objects, in pieces; and the
+# loop a thousand dead objects of each of five types.
+AFTER_MANY = MARGINS._replace(rss=12 * MIB, blocks=6000)
+# The pieces of a crowd's memory, of which the smaller one before it needed few.
+AFTER_CROWD = AFTER_MANY._replace(rss=64 * MIB)
 
 
 class Row(NamedTuple):
@@ -76,11 +79,11 @@ def on_new_loop(name, failures, main):
         loop.close()
 
 
-def measure(name, what, amount, load, seed, margins=MARGINS):
-    """A Row for `await load(amount, rng)`, after a little of it to warm up."""
+def measure(name, what, amount, load, seed, warm_up, margins=MARGINS):
+    """A Row for `await load(amount, rng)`, after as much as `warm_up` of it."""
     failures = Failures()
     rng = random.Random(f"{seed}/{what}")
-    on_new_loop(name, failures, lambda: load(max(5000, amount // 64), rng))
+    on_new_loop(name, failures, lambda: load(warm_up, rng))
     before, began = take_sample(), time.monotonic()
     done = on_new_loop(name, failures, lambda: load(amount, rng))
     seconds, after = time.monotonic() - began, take_sample()
@@ -101,24 +104,28 @@ def gigabyte(options):
         place = load_bytes.Place(Path(folder))
         for what in chosen(options, load_bytes.WAYS):
             load = functools.partial(transfer, load_bytes.WAYS[what], place)
-            yield measure(options.loop, what, options.bytes, load, options.seed)
+            warm_up = max(5000, options.bytes // 64)
+            yield measure(
+                options.loop, what, options.bytes, load, options.seed, warm_up
+            )
+
+
+# A great many objects that end in random order leave memory in pieces, which the next
+# as many use again: these do it twice, and the second time must need no more.
+
+
+def measure_many(options, what, load):
+    count = options.count or 1_000_000
+    return measure(options.loop, what, count, load, options.seed, count, AFTER_MANY)
 
 
 def timers(options):
-    yield measure(
-        options.loop,
-        "timers",
-        options.count or 1_000_000,
-        load_counts.timers,
-        options.seed,
-        AFTER_MANY,
-    )
+    yield measure_many(options, "timers", load_counts.timers)
 
 
 def tasks(options):
     for what in chosen(options, load_counts.TASKS):
-        count, load = options.count or 1_000_000, load_counts.TASKS[what]
-        yield measure(options.loop, what, count, load, options.seed, AFTER_MANY)
+        yield measure_many(options, what, load_counts.TASKS[what])
 
 
 def connections(options):
@@ -163,7 +170,7 @@ def rows_at_rest(course, seconds):
     sides = zip(("clients", "server"), course.before, course.after, strict=True)
     for what, before, after in sides:
         before, after = Sample(*before), Sample(*after)
-        complaints = list(judge([before, after], AFTER_MANY))
+        complaints = list(judge([before, after], AFTER_CROWD))
         yield Row(f"{what}, at rest", "none left", seconds, before, after, complaints)
 
 

@@ -27,7 +27,13 @@ SLOW = 1 << 19  # bytes that a slow reader sends before it begins to read
 # high-water mark, and what a single read brings on top of that.
 MOST_BUFFERED = (64 + 256) * 1024
 # What all buffers on the way, those of the system too, may swallow of it.
-MOST_SWALLOWED = 4 * MIB
+MOST_SWALLOWED = 8 * MIB
+
+# Of the server's sockets, in bytes. Much less, and Linux loses its way: with both
+# sides' windows shut it drops what either sends again, for minutes.
+RECEIVE_BUFFER, SEND_BUFFER = 1 << 19, 1 << 18
+
+END_LIMIT = 120.0  # seconds in which all must have ended who are told to go
 
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # for SO_LINGER
 
@@ -62,11 +68,11 @@ class Served(asyncio.Protocol):
 
 
 def listener():
-    """A listening socket; its connections have small buffers, to fill them soon."""
+    """A listening socket; its connections have buffers that do not grow."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     sock.bind(("127.0.0.1", 0))
     return sock
 
@@ -173,7 +179,12 @@ class Crowd:
 
     async def end(self):
         self.over = True
-        await asyncio.gather(*self.tasks)
+        _, hanging = await asyncio.wait(self.tasks, timeout=END_LIMIT)
+        if hanging:
+            self.failures.fail(f"{len(hanging)} clients hang, like {hanging.pop()!r}")
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         self.tasks.clear()
 
     async def live(self, kind, delay):
@@ -299,7 +310,7 @@ async def run(command, count, seconds, rng, failures, take_sample):
     """A Course; `command` starts serve() in another process."""
     asyncio.get_running_loop().set_exception_handler(failures.report)
     async with server(command) as served:
-        await stay(Crowd(served.ports, min(count, 200), 1.0, rng, failures))
+        await stay(Crowd(served.ports, min(count, 1000), 2.0, rng, failures))
         before = await at_rest(served, take_sample)
         crowd = Crowd(served.ports, count, seconds, rng, failures)
         full = await stay(crowd, served, take_sample)

@@ -121,10 +121,10 @@ async def gathered(count, rng):
     return f"{count:,} at once"
 
 
-async def stubborn(event, number):
+async def stubborn(gate, number):
     """Waits to be cancelled, or for its end; some of them clean up slowly."""
     try:
-        await event.wait()
+        await gate
     except asyncio.CancelledError:
         if number % 3 == 0:
             await asyncio.sleep(0)
@@ -134,14 +134,17 @@ async def stubborn(event, number):
 
 async def cancelled(count, rng):
     """Half of those that wait are cancelled, some before they have begun."""
-    event, chosen = asyncio.Event(), set()
-    tasks = [asyncio.ensure_future(stubborn(event, n)) for n in range(count)]
+    loop, chosen = asyncio.get_running_loop(), set()
+    gates = [loop.create_future() for _ in range(count)]
+    tasks = [loop.create_task(stubborn(gate, n)) for n, gate in enumerate(gates)]
     for share in (0.1, 0.2, 0.3):
         for number in rng.sample(range(count), int(share * count)):
             tasks[number].cancel()
             chosen.add(number)
         await asyncio.sleep(0)
-    event.set()
+    for gate in gates:
+        if not gate.done():
+            gate.set_result(None)
     found = await asyncio.gather(*tasks, return_exceptions=True)
     for number, result in enumerate(found):
         was_cancelled = isinstance(result, asyncio.CancelledError)
@@ -159,13 +162,13 @@ async def fail_in_group(number):
 
 async def one_group(number, size):
     """Every tenth group has one that fails, and cancels the rest."""
-    fails, event = number % 10 == 0, asyncio.Event()
+    fails, never = number % 10 == 0, asyncio.get_running_loop().create_future()
     tasks = []
     try:
         async with asyncio.TaskGroup() as group:
             tasks += [group.create_task(square(n)) for n in range(size - 1)]
             if fails:
-                tasks.append(group.create_task(stubborn(event, 1)))
+                tasks.append(group.create_task(stubborn(never, 1)))
                 tasks.append(group.create_task(fail_in_group(number)))
     except BaseException as error:
         names = [type(each).__name__ for each in getattr(error, "exceptions", [error])]

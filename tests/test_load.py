@@ -58,7 +58,7 @@ def leak_descriptors(kept):
 
 def test_what_stays_is_complained_of():
     kept = []
-    row = load.measure("asyncio", "leak", 1, leak_descriptors(kept), 1)
+    row = load.measure("asyncio", "leak", 1, leak_descriptors(kept), 1, 1)
     for descriptor in kept:
         os.close(descriptor)
     assert [line for line in row.complaints if line.startswith("descriptors grew by 1")]
@@ -70,7 +70,7 @@ def test_what_fails_or_is_reported_is_complained_of():
         await asyncio.sleep(0)
         raise Mismatch("lost")
 
-    row = load.measure("asyncio", "fail", 1, fail, 1)
+    row = load.measure("asyncio", "fail", 1, fail, 1, 1)
     first, second, *_ = row.complaints
     assert "no number" in first and second == "Mismatch('lost')"
 
