@@ -46,28 +46,6 @@ if _typing.TYPE_CHECKING:
         watchdog,
     )
 
-# Imported when first used: few programs look into their loop.
-_TELEMETRY = [
-    "Block",
-    "CallbackStats",
-    "DelayMonitor",
-    "Metrics",
-    "MetricsServer",
-    "SlowCallback",
-    "Watchdog",
-    "callback_stats",
-    "disable_callback_stats",
-    "disable_timing",
-    "dump_tasks",
-    "enable_callback_stats",
-    "enable_timing",
-    "metrics",
-    "monitor_delay",
-    "on_slow_callback",
-    "serve_metrics",
-    "watchdog",
-]
-
 __all__ = [
     "Block",
     "CallbackStats",
@@ -208,12 +186,13 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> _typing.Any:
-    # Loaded on demand: merely touching policies warns from CPython 3.14 on.
+    # On demand: merely touching policies warns from CPython 3.14 on, and few programs
+    # look into their loop by what is left of __all__, telemetry.
     if name == "EventLoopPolicy" and _sys.version_info < (3, 16):
         from .policy import EventLoopPolicy
 
         return EventLoopPolicy
-    if name in _TELEMETRY:
+    if name in __all__:
         from . import telemetry
 
         return getattr(telemetry, name)

@@ -20,7 +20,7 @@ import types
 
 import asyncfast
 
-from .telemetry import top
+from .options import seconds
 
 
 def _version():
@@ -82,13 +82,13 @@ def _add_telemetry(parser):
     add(
         "--slow",
         metavar="SECONDS",
-        type=top.seconds,
+        type=seconds,
         help="log each callback that takes as long, without debug mode",
     )
     add(
         "--watchdog",
         metavar="SECONDS",
-        type=top.seconds,
+        type=seconds,
         help="log where the loop is while it's blocked for as long",
     )
     add(
@@ -179,7 +179,13 @@ def _bench(arguments):
     bench.main(arguments)
 
 
-COMMANDS = {"bench": _bench, "top": top.main}
+def _top(arguments):
+    from .telemetry import top
+
+    top.main(arguments)
+
+
+COMMANDS = {"bench": _bench, "top": _top}
 
 
 def main() -> None:

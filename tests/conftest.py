@@ -29,6 +29,7 @@ from support import (  # noqa: E402
     free_pair,
     new_loop,
     server_context,
+    still_serves,
     tls_files,
 )
 
@@ -175,6 +176,14 @@ def reports(loop):
 @pytest.fixture
 def run(loop):
     return loop.run_until_complete
+
+
+@pytest.fixture
+def serves_afterwards(loop):
+    """Whatever a test did, the loop is none the worse."""
+    yield
+    if not loop.is_closed():
+        loop.run_until_complete(still_serves(loop))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -107,6 +108,13 @@ async def until(condition):
     """Go round until a condition holds; the guard ends it if it never does."""
     while not condition():
         await asyncio.sleep(0.001)
+
+
+def busy(seconds):
+    """Keep the loop from going on."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
 
 
 # -- Comparing with asyncio --------------------------------------------------------
@@ -357,6 +365,16 @@ async def serving(loop, factory=Echo, **kwargs):
         yield server, server.sockets[0].getsockname()
     finally:
         server.close()
+
+
+async def still_serves(loop):
+    """Fails if a fresh server of this loop doesn't echo."""
+    async with serving(loop) as (_, address):
+        transport, protocol = await loop.create_connection(Recorder, *address)
+        transport.write(b"works")
+        assert await protocol.received(5) == b"works"
+        transport.close()
+        await protocol.saw("lost")
 
 
 # -- TLS ---------------------------------------------------------------------------

@@ -32,23 +32,7 @@ from support import (
 
 BUSY = 1 << 20
 
-
-async def still_serves(loop):
-    async with serving(loop) as (_, address):
-        transport, protocol = await loop.create_connection(Recorder, *address)
-        transport.write(b"works")
-        assert await protocol.received(5) == b"works"
-        transport.close()
-        await protocol.saw("lost")
-
-
-@pytest.fixture(autouse=True)
-def _serves_afterwards(request):
-    """Whatever a test of this file did, the loop is none the worse."""
-    loop = request.getfixturevalue("loop")
-    yield
-    if not loop.is_closed():
-        loop.run_until_complete(still_serves(loop))
+pytestmark = pytest.mark.usefixtures("serves_afterwards")
 
 
 async def read_to_end(loop, sock):

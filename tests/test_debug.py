@@ -5,10 +5,9 @@ import logging
 import re
 import sys
 import threading
-import time
 
 import pytest
-from support import connected, like_asyncio, message, once, python
+from support import busy, connected, like_asyncio, message, once, python
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +29,6 @@ def executed(caplog, what):
 
 
 # -- Slow callbacks ----------------------------------------------------------------
-
-
-def busy(seconds):
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
 
 
 def test_a_slow_callback_is_logged(loop, caplog):

@@ -14,6 +14,7 @@ from support import (
     BufferedRecorder,
     Echo,
     Recorder,
+    busy,
     connected,
     connected_tls,
     new_loop,
@@ -29,12 +30,6 @@ from asyncfast.telemetry import delay
 @pytest.fixture
 def loop_name():
     return "asyncfast"
-
-
-def busy(seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
 
 
 def difference(loop, call, *args):

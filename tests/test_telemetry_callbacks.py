@@ -3,11 +3,10 @@
 import asyncio
 import contextvars
 import functools
-import time
 import weakref
 
 import pytest
-from support import Recorder, connected, once, turns
+from support import Recorder, busy, connected, once, turns
 
 import asyncfast
 
@@ -15,12 +14,6 @@ import asyncfast
 @pytest.fixture
 def loop_name():
     return "asyncfast"
-
-
-def busy(seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
 
 
 # -- Slow callbacks ----------------------------------------------------------------

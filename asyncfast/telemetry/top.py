@@ -5,24 +5,14 @@ import os
 import sys
 import time
 
+from ..options import seconds
 from .counters import Metrics
 from .server import ask, check_private, socket_path
 
-__all__ = ["main", "seconds"]
+__all__ = ["main"]
 
 ROWS = 15
 CLEAR = "\x1b[H\x1b[2J"
-
-
-def seconds(text: str) -> float:
-    """An option's float of seconds; raises argparse.ArgumentTypeError unless it's above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return number
 
 
 def _parser():

@@ -451,7 +451,7 @@ static PyMethodDef loop_methods[] = {
     {"_start_serving", FAST(af_server_start), KEYWORDS, NULL},
     {"_timer_handle_cancelled", af_timers_cancelled, METH_O, NULL},
     {"_write_to_self", af_threadsafe_wake, METH_NOARGS, NULL},
-    /* What asyncfast/telemetry.py builds on. */
+    /* What asyncfast/telemetry builds on. */
     {"_counts", af_meter_counts, METH_NOARGS, NULL},
     {"_heartbeat", af_meter_heartbeat, METH_NOARGS, NULL},
     {"_observe", af_meter_observe, METH_VARARGS, NULL},

@@ -66,6 +66,17 @@ af_weakref_get(PyObject *reference)
 #endif
 }
 
+/* An attribute, a new reference; NULL, without an exception, if it can't be had. */
+static inline PyObject *
+af_attribute_get(PyObject *object, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+    if (value == NULL) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
 /* call_later(None) and call_at(None) have a text of their own from 3.11. */
 #define AF_EXPLICIT_DELAY_CHECK (PY_VERSION_HEX >= 0x030b0000)
 

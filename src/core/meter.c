@@ -56,9 +56,8 @@ key_of_coroutine(const AfState *state, PyObject *coro)
     PyObject *name = PyCoro_CheckExact(coro)  ? state->str_cr_code
                      : PyGen_CheckExact(coro) ? state->str_gi_code
                                               : NULL;
-    PyObject *code = name == NULL ? NULL : PyObject_GetAttr(coro, name);
+    PyObject *code = name == NULL ? NULL : af_attribute_get(coro, name);
     if (code == NULL) {
-        PyErr_Clear();
         return key_of_object(state, coro);
     }
     return code;
@@ -77,27 +76,13 @@ key_of_task(const AfState *state, PyObject *task)
     return key == NULL ? key_of_class(Py_TYPE(task)) : key;
 }
 
-/* An attribute of `object` if it is of `type`; a new reference or NULL, never an
- * exception. */
-static PyObject *
-attribute_of_type(PyObject *object, PyObject *name, PyObject *type)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    if (value == NULL
-        || (type != NULL && !PyObject_TypeCheck(value, (PyTypeObject *)type))) {
-        PyErr_Clear();
-        Py_CLEAR(value);
-    }
-    return value;
-}
-
 /* `callback` without the wrappings that say nothing about it: a new reference. */
 static PyObject *
 callback_unwrap(const AfState *state, PyObject *callback)
 {
     PyObject *bare = Py_NewRef(callback);
     while (PyObject_TypeCheck(bare, (PyTypeObject *)state->partial)) {
-        PyObject *inner = attribute_of_type(bare, state->str_func, NULL);
+        PyObject *inner = af_attribute_get(bare, state->str_func);
         if (inner == NULL) {
             break;
         }
@@ -119,11 +104,13 @@ key_of_callback(const AfState *state, PyObject *callback)
         return code;
     }
     /* Steps of tasks are asyncio's private callables. */
-    PyObject *task =
-        attribute_of_type(bare, state->str___self__, state->AsyncioTask);
+    PyObject *owner = af_attribute_get(bare, state->str___self__);
+    bool of_task =
+        owner != NULL
+        && PyObject_TypeCheck(owner, (PyTypeObject *)state->AsyncioTask);
     PyObject *key =
-        task == NULL ? key_of_object(state, bare) : key_of_task(state, task);
-    Py_XDECREF(task);
+        of_task ? key_of_task(state, owner) : key_of_object(state, bare);
+    Py_XDECREF(owner);
     Py_DECREF(bare);
     return key;
 }
@@ -148,7 +135,7 @@ key_of_transport(const AfState *state, PyObject *transport)
 static PyObject *
 key_of_handle(const AfState *state, PyObject *handle)
 {
-    PyObject *callback = attribute_of_type(handle, state->str__callback, NULL);
+    PyObject *callback = af_attribute_get(handle, state->str__callback);
     PyObject *key = callback == NULL || callback == Py_None
                         ? NULL
                         : key_of_callback(state, callback);

@@ -20,7 +20,7 @@ void af_meter_end_run(AfLoop *loop);
 
 void af_meter_clear(AfLoop *loop);
 
-/* Methods, for the table in api/loop_type.c; asyncfast/telemetry.py makes
+/* Methods, for the table in api/loop_type.c; asyncfast/telemetry makes
  * what users see of them. */
 PyObject *af_meter_counts(PyObject *self, PyObject *ignored);
 PyObject *af_meter_heartbeat(PyObject *self, PyObject *ignored);

@@ -33,11 +33,8 @@ af_feed_adopt(PyObject *module, PyObject *args)
 static bool
 class_has(PyTypeObject *type, PyObject *name, const PyObject *original)
 {
-    PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+    PyObject *found = af_attribute_get((PyObject *)type, name);
     Py_XDECREF(found);
-    if (found == NULL) {
-        PyErr_Clear();
-    }
     return found == original;
 }
 
@@ -75,14 +72,10 @@ class_is_known(AfState *state, PyTypeObject *type, unsigned int *tag,
 static bool
 method_is(PyObject *object, PyObject *name, const PyObject *function)
 {
-    PyObject *method = PyObject_GetAttr(object, name);
-    if (method == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    bool is =
-        PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == function;
-    Py_DECREF(method);
+    PyObject *method = af_attribute_get(object, name);
+    bool is = method != NULL && PyMethod_Check(method)
+              && PyMethod_GET_FUNCTION(method) == function;
+    Py_XDECREF(method);
     return is;
 }
 
@@ -95,22 +88,12 @@ methods_are_stock(AfState *state, PyObject *protocol, PyObject *reader)
                         state->wakeup_waiter);
 }
 
-/* NULL, without an exception, where there is none. */
-static PyObject *
-feed_get(PyObject *object, PyObject *name)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-    if (value == NULL) {
-        PyErr_Clear();
-    }
-    return value;
-}
-
 /* The protocol's reader, if it is to be fed; NULL if not. */
 static PyObject *
 feed_find_reader(AfState *state, PyObject *protocol, AfFed *seen)
 {
-    PyObject *reference = feed_get(protocol, state->str__stream_reader_wr);
+    PyObject *reference =
+        af_attribute_get(protocol, state->str__stream_reader_wr);
     PyObject *reader = reference != NULL && PyWeakref_CheckRefExact(reference)
                            ? af_weakref_get(reference)
                            : NULL;
@@ -132,7 +115,7 @@ static bool
 feed_is_room(AfState *state, PyObject *reader, PyObject *buffer,
              Py_ssize_t more)
 {
-    PyObject *limit = feed_get(reader, state->str__limit);
+    PyObject *limit = af_attribute_get(reader, state->str__limit);
     Py_ssize_t bytes =
         limit != NULL && PyLong_CheckExact(limit) ? PyLong_AsSsize_t(limit) : 0;
     Py_XDECREF(limit);
@@ -144,10 +127,10 @@ feed_is_room(AfState *state, PyObject *reader, PyObject *buffer,
 static PyObject *
 feed_find_buffer(AfState *state, PyObject *reader, Py_ssize_t more)
 {
-    PyObject *eof = feed_get(reader, state->str__eof);
+    PyObject *eof = af_attribute_get(reader, state->str__eof);
     Py_XDECREF(eof);
     PyObject *buffer =
-        eof == Py_False ? feed_get(reader, state->str__buffer) : NULL;
+        eof == Py_False ? af_attribute_get(reader, state->str__buffer) : NULL;
     if (buffer != NULL
         && (!PyByteArray_CheckExact(buffer)
             || !feed_is_room(state, reader, buffer, more))) {
@@ -179,7 +162,7 @@ feed_wake_slowly(AfState *state, PyObject *reader)
 static int
 feed_wake(AfState *state, PyObject *reader)
 {
-    PyObject *waiter = feed_get(reader, state->str__waiter);
+    PyObject *waiter = af_attribute_get(reader, state->str__waiter);
     int err = 0;
     if (waiter == NULL
         || (waiter != Py_None && !af_future_is_ours(state, waiter))) {
