@@ -27,6 +27,10 @@ class Figure:
         return (self.high - self.low) / 2 / self.middle if self.middle else 0.0
 
 
+# Half the quartiles' distance of a ratio that may be ten percent off by chance.
+UNSURE = 0.05
+
+
 @dataclass
 class Results:
     """The samples of every row and loop, each sample with its round."""
@@ -67,6 +71,20 @@ class Results:
         theirs = {sample["round"]: cost(sample) for sample in self.of(row, other)}
         pairs = [theirs[turn] / ours[turn] for turn in ours.keys() & theirs.keys()]
         return Figure.of(pairs) if pairs else None
+
+    def is_unsure(self, row):
+        """Whether the ratio of CPU to a rival is not to be relied on: its rounds differ,
+        or there was but one. A steady row's latency has stretches enough."""
+        ours = self.of(row, self.subject)
+        if not ours or "load_rate" in ours[0] or "bytes" in ours[0]:
+            return False
+        rivals = {
+            loop
+            for name, loop in self.samples
+            if name == row and loop != self.subject and loop not in self.limits
+        }
+        ratios = [ratio for loop in rivals if (ratio := self.ratio(row, loop))]
+        return any(ratio.spread > UNSURE or ratio.count == 1 for ratio in ratios)
 
 
 def cost(sample):

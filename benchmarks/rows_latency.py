@@ -1,7 +1,8 @@
 """How long a user waits while every loop has the same to do.
 
 All are loaded at one rate, 70 % of what the slowest can bear; a reply's latency counts
-from when its request was due. The figure is the latency that one in a hundred exceeds.
+from when its request was due. The figure is the latency that one in a hundred exceeds, the
+median of twenty stretches.
 """
 
 import rows_network

@@ -23,6 +23,7 @@ from services import Services
 FORMAT = 1
 INTERRUPTED = 130
 ROUNDS = 3
+AGAIN = 6
 
 
 def parse_arguments(arguments):
@@ -34,6 +35,13 @@ def parse_arguments(arguments):
     add("--loops", default="", help="by comma; also NAME=MODULE:CALLABLE[@PYTHON]")
     add("--subject", help="the loop whose ratios are shown (asyncfast)")
     add("--rounds", type=int, default=ROUNDS, help="samples of each row and loop (3)")
+    add(
+        "--again",
+        type=int,
+        default=AGAIN,
+        help="more samples, at most, of rows whose ratios differ from round to round "
+        "(6, quick 0)",
+    )
     add("--seconds", type=float, help="length of a timed sample (0.4, quick 0.15)")
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument(
@@ -42,7 +50,7 @@ def parse_arguments(arguments):
     extent.add_argument(
         "--full",
         action="store_true",
-        help="every row, in about half an hour: as without",
+        help="every row, in about forty minutes: as without",
     )
     add("--no-gc", action="store_true", help="measure without garbage collection")
     add("--heap", choices=("used", "fresh"), default="used", help="see README.md")
@@ -102,21 +110,29 @@ def say_what_is_lacking(rows, chosen):
 
 
 def schedule(rows, chosen, rounds):
-    """Every round of every row, with the loops that take part, in each round another
-    one first."""
+    """Every round of every row, with the loops that take part."""
     for turn in range(rounds):
-        order = sample.in_turn(chosen, turn)
-        for row in rows:
-            if row.rounds and turn >= row.rounds:
-                continue
-            if serving := [loop for loop in order if loop.serves(row)]:
-                yield turn, row, serving
+        shown = [row for row in rows if not row.rounds or turn < row.rounds]
+        yield from one_round(shown, chosen, turn)
 
 
-def measure(steps, plan, results):
+def one_round(rows, chosen, turn):
+    """The rows, with the loops that take part, in each round another one first."""
+    order = sample.in_turn(chosen, turn)
+    for row in rows:
+        if serving := [loop for loop in order if loop.serves(row)]:
+            yield turn, row, serving
+
+
+def measure(rows, chosen, options, plan, results):
     """Take every sample; return whether they were all taken."""
+    again = 0 if options.quick else options.again
     try:
-        take_all(steps, plan, results)
+        take_all(list(schedule(rows, chosen, options.rounds)), plan, results)
+        for turn in range(options.rounds, options.rounds + again):
+            unsure = [row for row in rows if results.is_unsure(row.name)]
+            if unsure:
+                take_all(list(one_round(unsure, chosen, turn)), plan, results)
     except KeyboardInterrupt:
         print("\nstopped; what was measured until then:", file=sys.stderr)
         return False
@@ -218,8 +234,8 @@ def list_rows(rows):
 
 
 def run(options, rows, scratch):
-    if options.rounds < 1:
-        raise ValueError("--rounds must be at least 1")
+    if options.rounds < 1 or options.again < 0:
+        raise ValueError("--rounds must be at least 1, --again at least 0")
     chosen, missing = contestants(options)
     for reason in missing.values():
         print(reason, file=sys.stderr)
@@ -229,7 +245,7 @@ def run(options, rows, scratch):
     with Services(list(cores_of(options))[1]) as services:
         plan = plan_for(options, scratch, services)
         facts = facts_of(chosen, plan)
-        complete = measure(list(schedule(rows, chosen, options.rounds)), plan, results)
+        complete = measure(rows, chosen, options, plan, results)
     print(header(chosen, plan, facts))
     print(table.render(results, rows, [loop.name for loop in chosen]))
     if options.json:

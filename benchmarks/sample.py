@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from statistics import median
 
 import native
 import talks
@@ -28,6 +29,7 @@ LEVELS = ("max_rss_kib", "latency_us", "load_rate")
 # A steady load: this share of what the slowest loop can do, as these stretches show.
 STEADY_SHARE = 0.7
 TRIAL_STRETCHES = 2
+STEADY_STRETCHES = 20
 
 
 class SampleError(Exception):
@@ -123,9 +125,16 @@ def _add_up(stretches: list[dict]) -> dict:
         if name not in fixed
     }
     total |= {name: last[name] for name in fixed}
+    if "load_rate" in total:
+        total["latency_us"] = _middle([stretch["latency_us"] for stretch in stretches])
     if "client_cpu" in total:
         total["client_busy"] = total.pop("client_cpu") / total["wall"]
     return total
+
+
+def _middle(latencies: list[dict]) -> dict:
+    """The median of each figure: a pause of the machine is in one stretch or two."""
+    return {name: median(one[name] for one in latencies) for name in latencies[0]}
 
 
 def _worker(task: str, row: Row, loop: Loop, plan: Plan, **more) -> list[str]:
@@ -153,10 +162,10 @@ class _Timed:
 class _Served:
     """A server, and a client that has warmed it up."""
 
-    stretches = STRETCHES
     rate = 0.0
 
     def __init__(self, row, loop, plan, stack):
+        self.stretches = STEADY_STRETCHES if row.steady else STRETCHES
         path = os.path.join(plan.scratch, f"socket-{loop.name}")
         if os.path.exists(path):
             os.unlink(path)

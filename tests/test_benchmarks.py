@@ -63,7 +63,7 @@ def comparison(loops_path):
     loops = "c-epoll,asyncio,slow=bad_loops:SlowLoop"
     done = run(
         *("--rows", ",".join(ROWS), "--loops", loops, "--subject", "asyncio"),
-        *("--rounds", 2, "--seconds", 0.05, "--json", out),
+        *("--rounds", 2, "--again", 0, "--seconds", 0.05, "--json", out),
     )
     assert done.returncode == 0, done.stderr
     return done, json.loads(out.read_text())
@@ -156,6 +156,39 @@ def test_a_steady_row_is_judged_by_its_rarest_latencies(monkeypatch):
         sample = {"round": 0, "operations": 1, "cpu": cpu, "load_rate": 1000}
         found.add("row", loop, {**sample, "latency_us": {"p99": p99}})
     assert found.ratio("row", "theirs").middle == pytest.approx(3)
+
+
+def test_what_differs_from_round_to_round_is_measured_again(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    found = pytest.importorskip("results").Results("ours", {"limit"})
+
+    def add(row, **costs):
+        number = len(found.of(row, "ours"))
+        for loop, cpu in costs.items():
+            found.add(row, loop, {"round": number, "operations": 1, "cpu": cpu})
+
+    add("once", ours=1, theirs=2)
+    assert found.is_unsure("once")
+    for cpu in (2, 2.01, 1.99):
+        add("even", ours=1, theirs=cpu, limit=cpu**9)
+    assert not found.is_unsure("even")
+    for cpu in (2, 2.5, 1.5):
+        add("uneven", ours=1, theirs=cpu)
+    assert found.is_unsure("uneven")
+    for _ in range(6):
+        add("uneven", ours=1, theirs=2)
+    assert not found.is_unsure("uneven")
+
+
+def test_a_pause_in_one_stretch_is_not_the_loops(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    sample = pytest.importorskip("sample")
+    stretches = [
+        {"operations": 5, "load_rate": 10, "latency_us": {"p99": p99}}
+        for p99 in (100, 4000, 102, 101, 99)
+    ]
+    added = sample._add_up(stretches)
+    assert added == {"operations": 25, "load_rate": 10, "latency_us": {"p99": 101}}
 
 
 @needs_load

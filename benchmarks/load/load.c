@@ -214,7 +214,8 @@ warm_up(Load *load)
     fflush(stdout);
 }
 
-/* A line may name another rate from now on. */
+/* A line may name the rate of the next stretch, which then has latencies of its own:
+ * what the machine does to one of them is not to show in the others. */
 static bool
 told_to_go_on(Load *load)
 {
@@ -225,7 +226,7 @@ told_to_go_on(Load *load)
     }
     line[length] = '\0';
     double rate = strtod(line, NULL);
-    if (rate > 0 && rate != load->rate) {
+    if (rate > 0) {
         load->rate = rate;
         memset(&load->latency, 0, sizeof(load->latency));
     }
@@ -238,7 +239,7 @@ microseconds(const Load *load, double share)
     return (double)histogram_percentile(&load->latency, share) / 1e3;
 }
 
-/* Latency is that of all stretches so far, at this rate. */
+/* Latency is that of all stretches so far; of the last one at a given rate. */
 static void
 report(const Load *load, double seconds, double cpu)
 {
