@@ -246,26 +246,31 @@ pieces_sequence(PyObject *pieces)
     return PySequence_List(pieces);
 }
 
+static int
+stream_writelines_check(AfStream *self)
+{
+    if (AF_WRITELINES_JOINS) {
+        return stream_write_check(self, WRITE_AFTER_EOF, WRITE_IN_SENDFILE);
+    }
+    return stream_write_check(self,
+                              "Cannot call writelines() after write_eof()",
+                              "unable to writelines; sendfile is in progress");
+}
+
 PyObject *
 af_stream_writelines(PyObject *op, PyObject *pieces)
 {
     AfStream *self = (AfStream *)op;
-    if (stream_write_check(
-            self,
-            AF_WRITELINES_JOINS ? WRITE_AFTER_EOF
-                                : "Cannot call writelines() after write_eof()",
-            AF_WRITELINES_JOINS ? WRITE_IN_SENDFILE
-                                : "unable to writelines; sendfile is in "
-                                  "progress")
-        < 0) {
+    /* What gives the pieces may end the transport: who joins them sees it. */
+    if (!AF_WRITELINES_JOINS && stream_writelines_check(self) < 0) {
         return NULL;
     }
     PyObject *fast = pieces_sequence(pieces);
     if (fast == NULL) {
         return NULL;
     }
-    int err = 0;
-    if (PySequence_Fast_GET_SIZE(fast) > 0) {
+    int err = AF_WRITELINES_JOINS ? stream_writelines_check(self) : 0;
+    if (err == 0 && PySequence_Fast_GET_SIZE(fast) > 0) {
         err = stream_take_pieces(self, fast);
     }
     Py_DECREF(fast);
