@@ -139,12 +139,19 @@ def attempt(result, folder, library, most, after):
 
 
 def crash_site(words):
-    """The library in which a process crashed, by the frames that the shim prints."""
-    for path in re.findall(r"^(/\S+?)\([^()]*\)\[0x", words, re.MULTILINE):
-        name = Path(path).name.split(".")[0]
-        if name not in ("faults", "libc"):
-            return name
-    return ""
+    """The library in which a process crashed, by the frames that the shim prints;
+    "python" if it was the interpreter, and nobody between it and Python code."""
+    site = ""
+    for path, function in re.findall(r"^(/\S+?)\(([^()]*)\)\[0x", words, re.MULTILINE):
+        name = Path(path).name.split(".")[0].removeprefix("lib")
+        if name.startswith("python"):
+            site = "python"
+            if "_PyEval_EvalFrame" in function:
+                break
+        elif name not in ("faults", "c"):
+            site = name
+            break
+    return site
 
 
 def run_unit(unit, folder, library, most=None):
