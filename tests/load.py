@@ -44,10 +44,8 @@ ANY = sys.maxsize
 # same: memory and threads are what can be held flat.
 CROWD_MARGINS = Sample(16 * MIB, ANY, ANY, ANY, 0)
 # What malloc and Python keep of the memory of a great many objects, in pieces; and the
-# loop a thousand dead objects of each of five types.
-AFTER_MANY = MARGINS._replace(rss=12 * MIB, blocks=6000)
-# The pieces of a crowd's memory, of which the smaller one before it needed few.
-AFTER_CROWD = AFTER_MANY._replace(rss=64 * MIB)
+# loop a thousand dead objects of each of five types. The blocks tell of a leak.
+AFTER_MANY = MARGINS._replace(rss=64 * MIB, blocks=6000)
 
 
 class Row(NamedTuple):
@@ -170,7 +168,7 @@ def rows_at_rest(course, seconds):
     sides = zip(("clients", "server"), course.before, course.after, strict=True)
     for what, before, after in sides:
         before, after = Sample(*before), Sample(*after)
-        complaints = list(judge([before, after], AFTER_CROWD))
+        complaints = list(judge([before, after], AFTER_MANY))
         yield Row(f"{what}, at rest", "none left", seconds, before, after, complaints)
 
 
