@@ -179,6 +179,39 @@ def test_a_buffer_that_is_had_once(loop, method, busy):
     assert event == "lost"
 
 
+class Ends:
+    """Pieces that end the write side while one looks at them."""
+
+    def __init__(self, transport, pieces):
+        self.transport, self.pieces = transport, pieces
+
+    def __iter__(self):
+        self.transport.write_eof()
+        return iter(self.pieces)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["by it", "before"])
+@pytest.mark.parametrize("pieces", [[b"ab"], ["text"], [b""], []], ids=repr)
+def test_pieces_for_a_write_side_that_has_ended(loop, pieces, ended):
+    if PY >= (3, 12) and not ended and pieces in ([], [b""]):
+        pytest.skip("asyncio sends nothing, and that it can't")
+
+    async def main(loop):
+        async with connected(loop, HalfOpen) as (transport, protocol, peer):
+            if ended:
+                transport.write_eof()
+            try:
+                transport.writelines(Ends(transport, pieces))
+                raised = None
+            except Exception as error:
+                raised = text_of(error)
+            got = await read_to_end(loop, peer)
+            await turns(3)
+            return [raised, got, text_of(protocol.exception), told(loop)]
+
+    like_asyncio(loop, lambda loop: loop.run_until_complete(main(loop)))
+
+
 # -- What changes after it was written ---------------------------------------------
 
 

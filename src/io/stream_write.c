@@ -219,6 +219,31 @@ stream_write_pieces(AfStream *self, PyObject *pieces)
 }
 
 static int
+stream_writelines_check(AfStream *self)
+{
+    return AF_WRITELINES_JOINS
+               ? stream_write_check(self, WRITE_AFTER_EOF, WRITE_IN_SENDFILE)
+               : stream_write_check(
+                   self, "Cannot call writelines() after write_eof()",
+                   "unable to writelines; sendfile is in progress");
+}
+
+/* What a piece's __buffer__ or the iterable did to the transport counts, hence
+ * the checks afterwards. */
+static int
+stream_write_taken(AfStream *self, PyObject *taken)
+{
+    if (AF_WRITELINES_JOINS && stream_writelines_check(self) < 0) {
+        return -1;
+    }
+    if (PySequence_Fast_GET_SIZE(taken) == 0) {
+        return 0;
+    }
+    int lost = af_transport_write_lost(&self->base);
+    return lost == 0 ? stream_write_pieces(self, taken) : lost;
+}
+
+static int
 stream_take_pieces(AfStream *self, PyObject *pieces)
 {
     PyObject *taken = pieces_take(pieces);
@@ -227,11 +252,7 @@ stream_take_pieces(AfStream *self, PyObject *pieces)
                    ? stream_write_fatal(self)
                    : -1;
     }
-    /* Last, because a piece's __buffer__ may close the transport. */
-    int err = af_transport_write_lost(&self->base);
-    if (err == 0) {
-        err = stream_write_pieces(self, taken);
-    }
+    int err = stream_write_taken(self, taken);
     Py_DECREF(taken);
     return err < 0 ? -1 : 0;
 }
@@ -246,22 +267,11 @@ pieces_sequence(PyObject *pieces)
     return PySequence_List(pieces);
 }
 
-static int
-stream_writelines_check(AfStream *self)
-{
-    if (AF_WRITELINES_JOINS) {
-        return stream_write_check(self, WRITE_AFTER_EOF, WRITE_IN_SENDFILE);
-    }
-    return stream_write_check(self,
-                              "Cannot call writelines() after write_eof()",
-                              "unable to writelines; sendfile is in progress");
-}
-
 PyObject *
 af_stream_writelines(PyObject *op, PyObject *pieces)
 {
     AfStream *self = (AfStream *)op;
-    /* What gives the pieces may end the transport: who joins them sees it. */
+    /* Where they are joined, they are written, and that is refused, last. */
     if (!AF_WRITELINES_JOINS && stream_writelines_check(self) < 0) {
         return NULL;
     }
@@ -269,10 +279,7 @@ af_stream_writelines(PyObject *op, PyObject *pieces)
     if (fast == NULL) {
         return NULL;
     }
-    int err = AF_WRITELINES_JOINS ? stream_writelines_check(self) : 0;
-    if (err == 0 && PySequence_Fast_GET_SIZE(fast) > 0) {
-        err = stream_take_pieces(self, fast);
-    }
+    int err = stream_take_pieces(self, fast);
     Py_DECREF(fast);
     return err < 0 ? NULL : Py_NewRef(Py_None);
 }
