@@ -254,6 +254,14 @@ class TestDatagrams:
         assert (await loop.sock_recvfrom_into(right, buffer, 2))[0] == 2
         assert buffer == b"he" + bytes(8)
 
+    @pytest.mark.parametrize("none", [0, None, False, "", 0.0], ids=repr)
+    async def test_recvfrom_into_all_that_the_buffer_takes(self, loop, datagrams, none):
+        left, right = datagrams
+        buffer = bytearray(4)
+        left.sendto(b"hello", right.getsockname())
+        assert (await loop.sock_recvfrom_into(right, buffer, none))[0] == 4
+        assert buffer == b"hell"
+
     async def test_recvfrom_into_waits(self, loop, datagrams):
         left, right = datagrams
         buffer = bytearray(10)

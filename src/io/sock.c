@@ -569,9 +569,29 @@ attempt_recvfrom(Operation *self, PyObject **result)
     return attempt_method(self, self->loop->state->str_recvfrom, result);
 }
 
+/* Whatever is false stands for the length of the buffer, as asyncio has it. */
+static int
+recvfrom_into_count(Operation *self)
+{
+    int given = self->second == NULL ? 0 : PyObject_IsTrue(self->second);
+    if (given != 0) {
+        return given < 0 ? -1 : 0;
+    }
+    Py_ssize_t length = PyObject_Size(self->first);
+    PyObject *count = length < 0 ? NULL : PyLong_FromSsize_t(length);
+    if (count == NULL) {
+        return -1;
+    }
+    Py_XSETREF(self->second, count);
+    return 0;
+}
+
 static int
 attempt_recvfrom_into(Operation *self, PyObject **result)
 {
+    if (recvfrom_into_count(self) < 0) {
+        return -1;
+    }
     return attempt_method(self, self->loop->state->str_recvfrom_into, result);
 }
 
