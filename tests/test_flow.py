@@ -56,6 +56,16 @@ async def test_set_limits(loop, arguments, limits):
         assert transport.get_write_buffer_limits() == limits
 
 
+async def test_no_limit(loop):
+    async with connected(loop) as (transport, protocol, _):
+        transport.set_write_buffer_limits(high=float("inf"), low=1)
+        transport.write(bytes(10**7))
+        assert transport.get_write_buffer_size() > 10**6
+        assert "pause" not in protocol.events
+        low, high = transport.get_write_buffer_limits()
+        assert low == 1 and high > 2**62
+
+
 async def test_limits_by_position(loop):
     async with connected(loop) as (transport, _, _):
         transport.set_write_buffer_limits(10, 5)
@@ -63,7 +73,16 @@ async def test_limits_by_position(loop):
 
 
 @pytest.mark.parametrize(
-    "limits", [(1, 2), (-1, None), (None, -1), (-1, -2), (5, -1), ("9", 1)]
+    "limits",
+    [(1, 2), (-1, None), (None, -1), (-1, -2), (5, -1), ("9", 1), (None, "a")]
+    + [
+        (1, float("inf")),
+        (float("inf"), None),
+        (None, -float("inf")),
+        (float("nan"), 1),
+        (None, b""),
+    ],
+    ids=repr,
 )
 def test_limits_that_make_no_sense(loop, limits):
     def scenario(loop):

@@ -201,18 +201,22 @@ af_flow_send(AfFlow *flow, int fd)
     return sent;
 }
 
-/* asyncio takes any number; beyond the address space is out of reach anyway.
- * -2 for a negative one, -1 with TypeError. */
+/* asyncio takes any number; beyond the address space is out of reach anyway,
+ * infinity, too. -1 with TypeError. */
 static Py_ssize_t
 limit_value(PyObject *number)
 {
     PyObject *integer = PyNumber_Long(number);
     if (integer == NULL) {
-        return -1;
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return PY_SSIZE_T_MAX;
     }
     Py_ssize_t value = PyNumber_AsSsize_t(integer, NULL);
     Py_DECREF(integer);
-    return value < 0 ? -2 : value;
+    return value < 0 ? 0 : value;
 }
 
 static PyObject *
@@ -236,22 +240,35 @@ limit_default_low(PyObject *high)
     return low;
 }
 
+/* high >= low >= 0, compared as Python does, for its exceptions. */
+static int
+limits_are_ordered(PyObject *high, PyObject *low)
+{
+    int above = PyObject_RichCompareBool(high, low, Py_GE);
+    if (above <= 0) {
+        return above;
+    }
+    PyObject *zero = PyLong_FromLong(0);
+    int positive =
+        zero == NULL ? -1 : PyObject_RichCompareBool(low, zero, Py_GE);
+    Py_XDECREF(zero);
+    return positive;
+}
+
 static int
 flow_store_limits(AfFlow *flow, PyObject *high, PyObject *low)
 {
-    /* Compared as Python does, for its exceptions. */
-    int above = PyObject_RichCompareBool(high, low, Py_GE);
-    if (above < 0) {
+    int ordered = limits_are_ordered(high, low);
+    if (ordered == 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "high (%R) must be >= low (%R) must be >= 0", high, low);
+    }
+    if (ordered <= 0) {
         return -1;
     }
     Py_ssize_t high_value = limit_value(high);
-    Py_ssize_t low_value = high_value == -1 ? -1 : limit_value(low);
-    if (low_value == -1) {
-        return -1;
-    }
-    if (!above || low_value < 0 || high_value < low_value) {
-        PyErr_Format(PyExc_ValueError,
-                     "high (%R) must be >= low (%R) must be >= 0", high, low);
+    Py_ssize_t low_value = high_value < 0 ? -1 : limit_value(low);
+    if (low_value < 0) {
         return -1;
     }
     flow->high = (size_t)high_value;
