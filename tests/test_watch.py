@@ -418,6 +418,7 @@ BAD = {
     "float": lambda: 1.0,
     "object": object,
     "negative": lambda: -1,
+    "negative and huge": lambda: -(2**70),
     "huge": lambda: 2**70,
     "more than an int": lambda: 2**31,
     "closed number": lambda: 3999,

@@ -206,13 +206,13 @@ fileno_from_int(PyObject *number)
     if (fd == -1 && PyErr_Occurred()) {
         return -1;
     }
+    if (overflow < 0 || (overflow == 0 && fd < 0)) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+        return -1;
+    }
     if (overflow || fd > INT_MAX) {
         PyErr_SetString(PyExc_OverflowError,
                         "Python int too large to convert to C int");
-        return -1;
-    }
-    if (fd < 0) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
         return -1;
     }
     return (int)fd;
