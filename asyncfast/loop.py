@@ -457,7 +457,7 @@ def _encode_question(host, port):
             return None
     elif host is not None:
         return None
-    if isinstance(port, int):
+    if type(port) is int and abs(port) <= sys.maxsize:
         port = str(port)
     elif port is not None and not isinstance(port, str):
         return None

@@ -32,6 +32,7 @@ HOSTS = [
     None,
 ]
 PORTS = [80, 0, "80", b"80", "http", b"http", None, 65535, "00080"]
+PORTS += [True, 2**63, -(2**70), type("Port", (int,), {})(80)]
 
 
 def resolve(loop, *args, **kwargs):
