@@ -6,7 +6,7 @@
 #
 # setup.py lists the variables that choose the kind of build.
 
-.PHONY: help run test ecosystem conformance soak load faults lint bench docs package format clean
+.PHONY: help run test ecosystem conformance soak load faults fuzz lint bench docs package format clean
 
 help:
 	@echo "make run          set up, build, run examples/web_scraper.py"
@@ -18,6 +18,7 @@ help:
 	@echo "make load         ARGS=connections, gigabyte, timers or tasks: ten thousand, one,"
 	@echo "                  a million of them; none may be lost, nothing may stay"
 	@echo "make faults       system calls and allocations that fail, each in turn"
+	@echo "make fuzz         inputs that coverage leads to, for a minute; needs clang"
 	@echo "make lint         formatters, linters and static analysis; changes nothing"
 	@echo "make bench        set up, build, run benchmarks/run.py"
 	@echo "make docs         the documentation as a site, in build/docs"
@@ -52,6 +53,11 @@ load:
 faults:
 	@tools/setup.sh test
 	.venv/bin/python tests/faults/run.py $(ARGS)
+
+fuzz:
+	@tools/setup.sh test
+	@tools/packages.sh fuzz
+	.venv/bin/python tests/fuzz/run.py $(ARGS)
 
 lint:
 	@tools/setup.sh lint

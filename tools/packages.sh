@@ -7,6 +7,7 @@
 #   test       the standard library's own tests, which the suite runs
 #   ecosystem  PostgreSQL, Redis, nginx, whose clients tests/ecosystem are
 #   lint       clang, clang-tidy, cppcheck, shellcheck
+#   fuzz       clang with libFuzzer
 #   valgrind   valgrind
 #   package    CMake, which builds the libuv of a wheel
 #
@@ -30,6 +31,7 @@ redis             redis-server         redis               redis              re
 nginx             nginx-light          nginx               nginx              nginx
 clang             clang                clang               clang              llvm
 clang-tidy        clang-tidy           clang-tools-extra   clang-extra-tools  llvm
+libfuzzer         libclang-rt-dev      compiler-rt         compiler-rt        llvm
 shellcheck        shellcheck           ShellCheck          shellcheck         shellcheck
 cppcheck          cppcheck             cppcheck            cppcheck           cppcheck
 valgrind          valgrind             valgrind            valgrind           valgrind
@@ -107,6 +109,16 @@ check_lint() {
     have shellcheck || need shellcheck "reads the scripts"
 }
 
+has_libfuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' \
+        | clang -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null
+}
+
+check_fuzz() {
+    have clang || need clang "compiles what is to be fuzzed"
+    has_libfuzzer || need libfuzzer "finds inputs that reach new code"
+}
+
 check_valgrind() {
     have valgrind || need valgrind "finds memory errors and counts instructions"
 }
@@ -121,7 +133,7 @@ check() {
     REASONS=()
     for kind in "$@"; do
         case $kind in
-        build | test | ecosystem | lint | valgrind | package) "check_$kind" ;;
+        build | test | ecosystem | lint | fuzz | valgrind | package) "check_$kind" ;;
         *) die "tools/packages.sh: no such kind: $kind" ;;
         esac
     done
