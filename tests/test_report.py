@@ -159,6 +159,21 @@ def test_a_file_that_is_no_result_is_named(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_runs_stand_beside_each_other(result, tmp_path):
+    record = json.loads(result.read_text())
+    record["python"] = "CPython 4"
+    record["rows"] = [row for row in record["rows"] if row["name"] == "sleep_zero"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(record))
+    done = command("beside.py", result, other)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "| CPython 3 | CPython 4 | target |" in lines[2]
+    [line] = [line for line in lines if "sleep_zero" in line]
+    assert line == "| `sleep_zero` | 1.50x uvloop | 1.50x uvloop | 2.50x |"
+    assert len(lines) > 5
+
+
 def test_a_run_agrees_with_itself(result):
     done = command("agree.py", result, result)
     assert done.returncode == 0, done.stdout
