@@ -170,8 +170,9 @@ class ChildMixin:
             )
             returncode = 255
         transport._process_exited(returncode)
-        if None in transport._pipes.values():
-            # Where a pipe could not be connected asyncio goes on to wait for it.
+        # Where a pipe could not be connected asyncio goes on to wait for it, but on
+        # 3.10, which has woken them.
+        if None in transport._pipes.values() and transport._exit_waiters:
             waiters, transport._exit_waiters = transport._exit_waiters, []
             for waiter in waiters:
                 if not waiter.done():

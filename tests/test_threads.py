@@ -141,8 +141,11 @@ def test_coroutines_of_threads(loop):
     assert found == [list(range(0, 100, 2))] * THREADS
 
 
-def test_every_signal_comes_amid_wakeups(loop):
+def test_every_signal_comes_amid_wakeups(loop, loop_name):
     """Neither wake-up hides the other."""
+    if loop_name == "asyncio":
+        pytest.skip("its wake-ups may fill the buffer that signals go through")
+
     arrived, over = threading.Event(), threading.Event()
 
     def schedule():

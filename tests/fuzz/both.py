@@ -140,10 +140,13 @@ async def connected(loop, protocol=Log):
 
 
 async def received(peer):
-    """All that the other socket gets in a few turns."""
-    data = b""
-    for _ in range(2):
+    """All that the other socket gets, until nothing comes any more."""
+    data, idle = b"", 0
+    while idle < 2:
         await turns()
+        more = b""
         with contextlib.suppress(OSError):
-            data += drain(peer)
+            more = drain(peer)
+        data += more
+        idle = 0 if more else idle + 1
     return data

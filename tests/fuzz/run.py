@@ -86,6 +86,8 @@ def environment(target):
         PYTHONHASHSEED="0",
         PYTHONMALLOC="malloc",
         PYTHONDONTWRITEBYTECODE="1",
+        # It would take SIGABRT from libFuzzer, which keeps the input then.
+        PYTHONFAULTHANDLER="",
         # Sizes of terabytes are a MemoryError.
         ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1"
         ":max_allocation_size_mb=500",
