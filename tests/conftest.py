@@ -43,6 +43,19 @@ class Hang(KeyboardInterrupt):
     """The test took too long.  A KeyboardInterrupt, so that no loop swallows it."""
 
 
+# xdist gives modules out in this order: a long one at the end leaves a core idle.
+LONG = [
+    *("test_leaks", "test_stdlib", "test_faults", "test_tls_handshake"),
+    *("test_ecosystem", "test_examples", "test_every_callback", "test_task_property"),
+    *("test_state_machine", "test_load", "test_tls_records", "test_testing"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "guard(seconds): the test may take this long")
     config.addinivalue_line(
@@ -176,6 +189,15 @@ def reports(loop):
 @pytest.fixture
 def run(loop):
     return loop.run_until_complete
+
+
+@pytest.fixture(scope="module")
+def small_heap():
+    """For a module that collects garbage again and again: only its own."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

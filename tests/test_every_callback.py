@@ -5,8 +5,6 @@ asyncio: the same calls in the same order, the same exceptions, the same reports
 the loop must serve afterwards.
 """
 
-import gc
-
 import deeds
 import pytest
 from places import CHILD_PLACES, PLACES, TLS_PLACES, happened
@@ -14,16 +12,10 @@ from support import LOOPS, PY, TLS_WAYS
 
 from asyncfast import tls
 
-pytestmark = pytest.mark.skipif(len(LOOPS) < 2, reason="compares two loops")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small_heap():
-    """Each case collects garbage several times: only its own."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = [
+    pytest.mark.skipif(len(LOOPS) < 2, reason="compares two loops"),
+    pytest.mark.usefixtures("small_heap"),
+]
 
 
 # Refused, they end the running loop of CPython 3.13.

@@ -193,27 +193,21 @@ loop_timeout(AfLoop *loop, double *timeout)
     return 0;
 }
 
-/* In this order, because a flush runs destructors, and those may schedule. */
-static int
-loop_prepare_poll(AfLoop *loop, double *timeout)
-{
-    af_poll_flush(&loop->poll);
-    return loop_timeout(loop, timeout);
-}
-
 static int
 loop_poll(AfLoop *loop)
 {
     double timeout;
-    if (loop_prepare_poll(loop, &timeout) < 0) {
-        return -1;
-    }
-    if (timeout != 0 && loop->current_task != NULL) {
-        /* Nobody else may hold the task and its result: destructors again. */
-        af_step_leave(loop);
-        if (loop_prepare_poll(loop, &timeout) < 0) {
+    for (;;) {
+        /* First, because it runs destructors, and those may schedule. */
+        af_poll_flush(&loop->poll);
+        if (loop_timeout(loop, &timeout) < 0) {
             return -1;
         }
+        if (timeout == 0 || loop->current_task == NULL) {
+            break;
+        }
+        /* Nobody else may hold the task and its result: destructors again. */
+        af_step_leave(loop);
     }
     if (timeout == 0 && !loop->stopping && af_poll_skip(&loop->poll)) {
         return 0;
