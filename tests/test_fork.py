@@ -1,6 +1,7 @@
 """os/fork.c: a forked child gets a clean start, its parent keeps what it had."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import random
@@ -212,6 +213,16 @@ def test_a_job_may_fork(loop_name):
     assert (done.stdout, done.stderr) == ("[7, 7, 7, 7, 7]\n" * 5, "")
 
 
+def in_one_of_three_children(work):
+    """A fork may find a lock of the C library's taken by a lookup of the parent's,
+    and nobody gives it back in the child: that one is ended by its alarm."""
+    for _ in range(2):
+        with contextlib.suppress(AssertionError):
+            return in_child(work)
+    return in_child(work)
+
+
+@pytest.mark.guard(90)
 @pytest.mark.nosanitizer  # its allocator may be locked by a thread at the fork
 def test_lookups_under_way_stay_the_parents(loop, loop_name):
     """Though the child asks a resolver, too, on the loop that it inherits."""
@@ -230,7 +241,7 @@ def test_lookups_under_way_stay_the_parents(loop, loop_name):
         return [address for [(*_, address), *_] in await asyncio.gather(*lookups)]
 
     lookups = loop.run_until_complete(begin())
-    child = in_child(lambda: loop.run_until_complete(answers([look()])))
+    child = in_one_of_three_children(lambda: loop.run_until_complete(answers([look()])))
     assert child == "[('127.0.0.1', 1)]"
     assert loop.run_until_complete(answers(lookups)) == [("127.0.0.1", 1)] * 10
 
