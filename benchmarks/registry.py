@@ -65,10 +65,10 @@ class TimedRow(Row):
     batch: int = 1
     limit: int = 10_000_000
     exact: bool = False
-    spread: bool = False
     makes_loops: bool = False
     memory: bool = False
     once: bool = False
+    longer: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def timed(title: str, **options) -> Callable:
 
     batch: operations come in multiples of this.  limit: never more at once.
     exact: what it does depends on no clock, so its instructions can be counted.
-    spread: several threads take part, so the process is not pinned to one core.
     makes_loops: the row gets a function that makes loops in place of a loop.
+    longer: its samples take this many times as long, for most of it is waiting.
     needs: modules.  service: the row gets the address of this one; see services.py.
     """
 

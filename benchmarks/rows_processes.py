@@ -14,13 +14,13 @@ async def run_true():
     await process.wait()
 
 
-@timed("true, started and awaited", spread=True, quick=True)
+@timed("true, started and awaited", longer=3, quick=True)
 async def subprocess_true(loop, operations):
     for _ in range(operations):
         await run_true()
 
 
-@timed("cat, 64 KiB through its pipes", spread=True)
+@timed("cat, 64 KiB through its pipes", longer=3)
 async def subprocess_pipes(loop, operations):
     for _ in range(operations):
         process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
@@ -28,13 +28,13 @@ async def subprocess_pipes(loop, operations):
         assert len(output) == len(INPUT)
 
 
-@timed("true, ten at once", batch=10, spread=True)
+@timed("true, ten at once", batch=10, longer=3)
 async def subprocess_ten(loop, operations):
     for _ in range(operations // 10):
         await asyncio.gather(*[run_true() for _ in range(10)])
 
 
-@timed("true, by a parent of 256 MiB", spread=True)
+@timed("true, by a parent of 256 MiB", longer=3)
 def subprocess_large(loop, operations):
     ballast = bytearray(BALLAST)
     # Written to, or the pages would not be there to be copied.

@@ -1,17 +1,13 @@
 """Whole programs: what a faster loop does for somebody who uses libraries."""
 
 import asyncio
-import contextlib
-import subprocess
-import sys
 
 import talks
-from registry import HERE, Load, served, timed
+from registry import Load, served, timed
 
 LOADS = [Load(0, 100, quick=True)]
 FRAMES = [Load(64, 100), Load(1024, 100, quick=True)]
 PAGES = 100
-PAGE_SECONDS = 0.005
 CLIENTS = 20
 
 
@@ -93,22 +89,14 @@ async def websockets_echo(loop, sock):
     return await serve(echo, sock=sock, compression=None)
 
 
-@contextlib.contextmanager
-def slow_pages():
-    """The address of a server in another process, which answers after a while."""
-    command = [sys.executable, str(HERE / "load" / "slow_server.py"), str(PAGE_SECONDS)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as server:
-        port = int(server.stdout.readline())
-        yield f"http://127.0.0.1:{port}/"
-        server.stdin.close()
+SLOW_PAGES = {"needs": ("aiohttp",), "service": "pages", "longer": 4}
 
 
-def scrape(loop, operations, fetch_all):
-    """Fetch so many pages; `fetch_all(get)` fetches a hundred."""
+def scrape(loop, operations, url, fetch):
+    """Fetch so many pages; `fetch(get, count)` fetches some."""
     import aiohttp
 
-    async def main(url):
+    async def main():
         connector = aiohttp.TCPConnector(limit=PAGES)
         async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -116,41 +104,37 @@ def scrape(loop, operations, fetch_all):
                 async with session.get(url) as reply:
                     return await reply.read()
 
-            for _ in range(operations // PAGES):
-                await fetch_all(get)
+            await fetch(get, operations)
 
-    with slow_pages() as url:
-        yield
-        loop.run_until_complete(main(url))
-        yield
+    yield
+    loop.run_until_complete(main())
+    yield
 
 
 @timed(
     "aiohttp client, 100 slow pages one by one",
-    batch=PAGES,
-    limit=PAGES,
-    spread=True,
-    needs=("aiohttp",),
+    batch=10,
+    **SLOW_PAGES,
 )
-def scrape_sequential(loop, operations):
-    async def fetch_all(get):
-        for _ in range(PAGES):
+def scrape_sequential(loop, operations, address):
+    async def fetch(get, count):
+        for _ in range(count):
             await get()
 
-    yield from scrape(loop, operations, fetch_all)
+    yield from scrape(loop, operations, address, fetch)
 
 
 @timed(
     "aiohttp client, 100 slow pages at once",
     batch=PAGES,
-    spread=True,
-    needs=("aiohttp",),
+    **SLOW_PAGES,
 )
-def scrape_concurrent(loop, operations):
-    async def fetch_all(get):
-        await asyncio.gather(*[get() for _ in range(PAGES)])
+def scrape_concurrent(loop, operations, address):
+    async def fetch(get, count):
+        for _ in range(count // PAGES):
+            await asyncio.gather(*[get() for _ in range(PAGES)])
 
-    yield from scrape(loop, operations, fetch_all)
+    yield from scrape(loop, operations, address, fetch)
 
 
 POSTGRES = {"needs": ("asyncpg",), "service": "postgres"}

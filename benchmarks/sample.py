@@ -148,11 +148,11 @@ class _Timed:
 
     def __init__(self, row, loop, plan, stack):
         more = {"address": plan.services.address(row.service)} if row.service else {}
-        more |= {"seconds": plan.seconds, "stretches": 1 if row.once else STRETCHES}
+        seconds = plan.seconds * row.longer
+        more |= {"seconds": seconds, "stretches": 1 if row.once else STRETCHES}
         command = _worker("time", row, loop, plan, **more)
-        cpu = None if row.spread else plan.server_cpu
-        self._longest = ONCE_SECONDS if row.once else 20 * plan.seconds
-        self._child = stack.enter_context(Child(command, cpu))
+        self._longest = ONCE_SECONDS if row.once else 20 * seconds
+        self._child = stack.enter_context(Child(command, plan.server_cpu))
         self.stretches = self._child.answer(SETUP_SECONDS + self._longest)["stretches"]
 
     def stretch(self) -> dict:

@@ -1,20 +1,26 @@
-"""Servers of other makers that rows are clients of: started when the first row asks,
-on a Unix socket in a folder of their own, and ended with the run."""
+"""Servers that rows are clients of: started when the first row asks, in a folder of
+their own, on the load's core, and ended with the run."""
 
 import contextlib
 import glob
 import os
 import pwd
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 from child import pinned
+from registry import HERE
 
 SECONDS = 30
 POSTGRES_PLACES = "/usr/lib/postgresql/*/bin"
 POSTGRES_USERS = ("postgres", "nobody")
+SLOW_SERVER = str(HERE / "load" / "slow_server.py")
+PAGE_SECONDS = 0.005
+BACKLOG = 1024
 
 
 class ServiceError(Exception):
@@ -65,8 +71,18 @@ def start_redis(folder):
     return process, path, path
 
 
+def start_pages(folder):
+    """Pages that take their time, by HTTP: a connection waits where none accepts yet."""
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as sock:
+        inherited = str(sock.fileno())
+        command = [sys.executable, SLOW_SERVER, inherited, str(PAGE_SECONDS)]
+        process = subprocess.Popen(command, pass_fds=[sock.fileno()])
+        host, port = sock.getsockname()
+    return process, folder, f"http://{host}:{port}/"
+
+
 PROGRAMS = {"postgres": ("initdb", "postgres"), "redis": ("redis-server",)}
-STARTERS = {"postgres": start_postgres, "redis": start_redis}
+STARTERS = {"postgres": start_postgres, "redis": start_redis, "pages": start_pages}
 
 
 class Services:

@@ -1,9 +1,10 @@
-"""An HTTP server that keeps everybody waiting: prints its port, ends with its input.
+"""An HTTP server that keeps everybody waiting, on a socket that it inherits.
 
-python slow_server.py SECONDS
+python slow_server.py DESCRIPTOR SECONDS
 """
 
 import asyncio
+import socket
 import sys
 
 BODY = b"x" * 1024
@@ -17,14 +18,14 @@ class Slow(asyncio.Protocol):
     def data_received(self, data):
         # A client that awaits each reply sends one request at a time.
         loop = asyncio.get_running_loop()
-        loop.call_later(float(sys.argv[1]), self.transport.write, REPLY)
+        loop.call_later(float(sys.argv[2]), self.transport.write, REPLY)
 
 
 async def main():
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Slow, "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    await loop.create_server(Slow, sock=sock, backlog=1024)
+    await loop.create_future()
 
 
 asyncio.run(main())
