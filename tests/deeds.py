@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 
-from support import Reports, finish, new_loop, normalise, once
+from support import finish, new_loop, normalise, once, reporting_loop
 
 MUCH = 1 << 18
 
@@ -28,9 +28,7 @@ class World:
 
     def __init__(self, kind, deed, tls=()):
         self.kind = kind
-        self.loop = new_loop(kind)
-        self.loop.reports = Reports()
-        self.loop.set_exception_handler(self.loop.reports)
+        self.loop = reporting_loop(kind)
         self.log = []
         self.deed = deed
         self.tls = tls  # contexts of a server and of a client
@@ -368,19 +366,12 @@ class Telling(asyncio.Protocol):
         self.tell("process_exited")
 
 
-class TellingBuffered(asyncio.BufferedProtocol):
+class TellingBuffered(Telling, asyncio.BufferedProtocol):
     """The same, with a buffer of its own."""
 
     def __init__(self, world, name="first", place=None):
-        Telling.__init__(self, world, name, place)
+        super().__init__(world, name, place)
         self.buffer = bytearray(1024)
-
-    tell = Telling.tell
-    connection_made = Telling.connection_made
-    eof_received = Telling.eof_received
-    pause_writing = Telling.pause_writing
-    resume_writing = Telling.resume_writing
-    connection_lost = Telling.connection_lost
 
     def get_buffer(self, hint):
         self.tell("get_buffer")

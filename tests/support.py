@@ -55,6 +55,14 @@ def new_loop(name):
     return asyncfast.new_event_loop()
 
 
+def reporting_loop(name):
+    """A new loop that keeps what it reports in `reports`."""
+    loop = new_loop(name)
+    loop.reports = Reports()
+    loop.set_exception_handler(loop.reports)
+    return loop
+
+
 def finish(loop):
     """End what a test left, as asyncio.run() does, and close the loop."""
     if loop.is_closed():
@@ -146,9 +154,7 @@ def outcome(call, *args):
 
 def on_asyncio(scenario):
     """The outcome of `scenario(loop)` on a stock loop of its own."""
-    loop = asyncio.SelectorEventLoop()
-    loop.reports = Reports()
-    loop.set_exception_handler(loop.reports)
+    loop = reporting_loop("asyncio")
     try:
         return outcome(scenario, loop)
     finally:

@@ -211,17 +211,9 @@ class Echo(Client):
         self.transport.resume_reading()
 
 
-class Buffered(asyncio.BufferedProtocol):
+class Buffered(Client, asyncio.BufferedProtocol):
     """A Client that is read into a buffer of its own."""
 
-    __init__ = Client.__init__
-    connection_made = Client.connection_made
-    connection_lost = Client.connection_lost
-    pause_writing = Client.pause_writing
-    resume_writing = Client.resume_writing
-    received = Client.received
-    exchange = Client.exchange
-    _wake = Client._wake
     buffer = None
 
     def get_buffer(self, hint):
@@ -230,7 +222,7 @@ class Buffered(asyncio.BufferedProtocol):
         return self.buffer
 
     def buffer_updated(self, count):
-        Client.data_received(self, self.buffer[:count])
+        self.data_received(self.buffer[:count])
 
 
 class Datagrams(asyncio.DatagramProtocol):

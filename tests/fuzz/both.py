@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 
-from support import Reports, drain, finish, free_pair, new_loop, normalise
+import support
+from draw import Draw
+from support import drain, finish, free_pair, normalise, reporting_loop
 
 # In which all that is there to be read is read: a busy loop may look at descriptors in
 # every sixteenth turn only.
 TURNS = 20
 
 
-async def turns(count=TURNS):
-    for _ in range(count):
-        await asyncio.sleep(0)
+def turns(count=TURNS):
+    return support.turns(count)
 
 
 def shown(value):
@@ -49,9 +50,7 @@ def report_text(message):
 
 
 def on(name, scenario, *args):
-    loop = new_loop(name)
-    loop.reports = Reports()
-    loop.set_exception_handler(loop.reports)
+    loop = reporting_loop(name)
     try:
         return scenario(loop, *args)
     finally:
@@ -65,6 +64,17 @@ def differential(scenario, make=None):
         for name in ("asyncio", "asyncfast")
     )
     assert expected == found, "\n".join(difference(expected, found))
+
+
+def differential_main(main, draw):
+    """Run `main(loop, draw)`, a coroutine, on both; what is reported doesn't count."""
+
+    def scenario(loop, draw):
+        found = loop.run_until_complete(main(loop, draw))
+        loop.reports.clear()
+        return found
+
+    differential(scenario, lambda: (Draw(draw.data),))
 
 
 def difference(expected, found, where="result"):

@@ -7,12 +7,12 @@ from both import (
     Log,
     awaited,
     connected,
-    differential,
+    differential_main,
     outcome,
     received,
     reports,
 )
-from draw import Draw, List, odd, view
+from draw import List, odd, view
 
 CALLS = 5
 
@@ -123,12 +123,8 @@ async def main(loop, draw):
                     result = getattr(writer, way)()
                     found.append((way, await result if way in WAITING else result))
             found += [await received(peer), log.events, reports(loop)]
-    loop.reports.clear()
     return found
 
 
 def run(draw):
-    def scenario(loop, draw):
-        return loop.run_until_complete(main(loop, draw))
-
-    differential(scenario, lambda: (Draw(draw.data),))
+    differential_main(main, draw)

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 
-from both import differential, free_pair, outcome, reports, turns
-from draw import Draw, odd
+from both import differential_main, free_pair, outcome, reports, turns
+from draw import odd
 
 LIMITS = (1, 2, 10, 100, 1000, 65536)
 # A paused reader leaves what came meanwhile to one read on asyncio's loop, and to
@@ -116,9 +116,4 @@ def state(reader, writer):
 
 
 def run(draw):
-    def scenario(loop, draw):
-        found = loop.run_until_complete(main(loop, draw))
-        loop.reports.clear()
-        return found
-
-    differential(scenario, lambda: (Draw(draw.data),))
+    differential_main(main, draw)

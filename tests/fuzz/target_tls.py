@@ -13,8 +13,7 @@ import socket
 import ssl
 import tempfile
 
-from both import Log, differential, free_pair, turns
-from draw import Draw
+from both import Log, differential_main, free_pair, turns
 from support import client_context, drain, server_context, tls_files
 
 ROUNDS = 30
@@ -160,9 +159,4 @@ async def settled(making):
 
 
 def run(draw):
-    def scenario(loop, draw):
-        found = loop.run_until_complete(main(loop, draw))
-        loop.reports.clear()
-        return found
-
-    differential(scenario, lambda: (Draw(draw.data),))
+    differential_main(main, draw)
