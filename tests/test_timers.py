@@ -1,6 +1,7 @@
 """core/timers.c: call_later and call_at, their order, their clock, their cancelling."""
 
 import asyncio
+import fractions
 import gc
 import math
 import random
@@ -338,6 +339,26 @@ def test_when_is_the_deadline(loop):
     assert handle.when() == 12345.678
     handle.cancel()
     assert handle.when() == 12345.678
+
+
+class Seconds(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    "number", [1_000_000_000, Seconds(1e9), fractions.Fraction(10**10, 3)], ids=repr
+)
+def test_when_is_the_number_given(loop, number):
+    handle = loop.call_at(number, print)
+    assert handle.when() is number
+    handle.cancel()
+    assert handle.when() is number
+
+
+def test_when_stays_the_same_object(loop):
+    handle = loop.call_later(1e9, print)
+    assert handle.when() is handle.when()
+    handle.cancel()
 
 
 def test_when_is_known_after_it_fired(loop):

@@ -24,7 +24,8 @@ typedef struct {
 typedef struct AfTimer {
     AfHandle handle;
     PyObject *scheduled; /* owned */
-    PyObject *when;      /* owned */
+    PyObject *when;      /* owned; NULL for a float that nobody has asked for */
+    double seconds;      /* that float */
     AfLoop *timer_loop;  /* borrowed: has this timer in its heap; else NULL */
     uint32_t index;      /* in that heap */
     bool hidden;         /* it's in a heap, and the collector doesn't see it */

@@ -272,62 +272,78 @@ timer_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Steals `args` and borrows the rest; `when` is its number `seconds`. */
+/* When a call is due: as a number of the user's, or as a float not yet made, which
+ * most timers never need and which would take a sixth of their memory. */
+typedef struct {
+    PyObject *when; /* owned; NULL for the float `seconds` */
+    double seconds;
+} Deadline;
+
+/* Steals `args` and what `due` owns. */
 static PyObject *
-timer_new(AfLoop *loop, PyObject *when, double seconds, PyObject *callback,
-          PyObject *args, PyObject *context)
+timer_new(AfLoop *loop, Deadline due, PyObject *callback, PyObject *args,
+          PyObject *context)
 {
     AfState *state = loop->state;
     PyObject *self =
         af_freelist_alloc_hidden(&state->timers, state->TimerHandle_type);
     if (self == NULL) {
+        Py_XDECREF(due.when);
         Py_DECREF(args);
         return NULL;
     }
     AfTimer *timer = (AfTimer *)self;
     timer->timer_loop = NULL;
     timer->scheduled = Py_NewRef(Py_False);
-    timer->when = Py_NewRef(when);
+    timer->when = due.when;
+    timer->seconds = due.seconds;
     timer->hidden = loop->turning > 0;
     if (!timer->hidden) {
         PyObject_GC_Track(self);
     }
     if (af_handle_fill(loop, &timer->handle, callback, args, context) < 0
-        || heap_insert(loop, timer, seconds) < 0) {
+        || heap_insert(loop, timer, due.seconds) < 0) {
         Py_DECREF(self);
         return NULL;
     }
     return self;
 }
 
+/* Steals what `due` owns. */
 static PyObject *
-timers_schedule(AfLoop *loop, PyObject *when, PyObject *callback,
+timers_schedule(AfLoop *loop, Deadline due, PyObject *callback,
                 PyObject *const *rest, Py_ssize_t count, PyObject *context)
 {
-    double seconds = PyFloat_AsDouble(when);
-    if (seconds == -1 && PyErr_Occurred()) {
+    PyObject *args = NULL;
+    if (af_handle_check(loop, callback, loop->state->str_call_at, false) == 0) {
+        args = af_handle_pack(loop->state, rest, count);
+    }
+    if (args == NULL) {
+        Py_XDECREF(due.when);
         return NULL;
     }
-    if (af_handle_check(loop, callback, loop->state->str_call_at, false) < 0) {
-        return NULL;
-    }
-    PyObject *args = af_handle_pack(loop->state, rest, count);
-    return args == NULL
-               ? NULL
-               : timer_new(loop, when, seconds, callback, args, context);
+    return timer_new(loop, due, callback, args, context);
 }
 
-/* The sum is asyncio's `self.time() + delay`, with its TypeErrors. */
-static PyObject *
-timers_deadline(AfLoop *loop, PyObject *delay)
+/* 0, or -1 with an exception. */
+static int
+deadline_at(PyObject *when, Deadline *due)
 {
-    double now;
-    if (af_loop_now(loop, &now) < 0) {
-        return NULL;
+    due->when = NULL;
+    due->seconds = PyFloat_AsDouble(when);
+    if (due->seconds == -1 && PyErr_Occurred()) {
+        return -1;
     }
-    if (PyFloat_CheckExact(delay)) {
-        return PyFloat_FromDouble(now + PyFloat_AS_DOUBLE(delay));
+    if (!PyFloat_CheckExact(when)) {
+        due->when = Py_NewRef(when);
     }
+    return 0;
+}
+
+/* asyncio's `now + delay`, with its TypeErrors. A new reference, or NULL. */
+static PyObject *
+timers_add(double now, PyObject *delay)
+{
     PyObject *time = PyFloat_FromDouble(now);
     if (time == NULL) {
         return NULL;
@@ -335,6 +351,32 @@ timers_deadline(AfLoop *loop, PyObject *delay)
     PyObject *when = PyNumber_Add(time, delay);
     Py_DECREF(time);
     return when;
+}
+
+/* 0, or -1 with an exception. */
+static int
+deadline_after(AfLoop *loop, PyObject *delay, Deadline *due)
+{
+    due->when = NULL;
+    if (af_loop_now(loop, &due->seconds) < 0) {
+        return -1;
+    }
+    if (PyFloat_CheckExact(delay)) {
+        due->seconds += PyFloat_AS_DOUBLE(delay);
+        return 0;
+    }
+    if (PyLong_CheckExact(delay)) {
+        double seconds = PyLong_AsDouble(delay);
+        due->seconds += seconds;
+        return seconds == -1 && PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *when = timers_add(due->seconds, delay);
+    if (when == NULL) {
+        return -1;
+    }
+    int result = deadline_at(when, due);
+    Py_DECREF(when);
+    return result;
 }
 
 static int
@@ -360,14 +402,12 @@ af_timers_call_later_method(PyObject *self, PyObject *const *args,
     if (used < 0 || timers_check_none(given[0], "delay must not be None") < 0) {
         return NULL;
     }
-    PyObject *when = timers_deadline((AfLoop *)self, given[0]);
-    if (when == NULL) {
+    Deadline due;
+    if (deadline_after((AfLoop *)self, given[0], &due) < 0) {
         return NULL;
     }
-    PyObject *timer = timers_schedule((AfLoop *)self, when, given[1],
-                                      args + used, nargs - used, context);
-    Py_DECREF(when);
-    return timer;
+    return timers_schedule((AfLoop *)self, due, given[1], args + used,
+                           nargs - used, context);
 }
 
 static const AfParams call_at_params = {
@@ -383,7 +423,11 @@ af_timers_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (used < 0 || timers_check_none(given[0], "when cannot be None") < 0) {
         return NULL;
     }
-    return timers_schedule((AfLoop *)self, given[0], given[1], args + used,
+    Deadline due;
+    if (deadline_at(given[0], &due) < 0) {
+        return NULL;
+    }
+    return timers_schedule((AfLoop *)self, due, given[1], args + used,
                            nargs - used, context);
 }
 
@@ -397,6 +441,24 @@ af_timers_cancelled(PyObject *self, PyObject *handle)
     Py_RETURN_NONE;
 }
 
+/* `_when`, which asyncio's own methods read. */
+static PyObject *
+timer_get_when(PyObject *self, void *Py_UNUSED(closure))
+{
+    AfTimer *timer = (AfTimer *)self;
+    if (timer->when == NULL) {
+        timer->when = PyFloat_FromDouble(timer->seconds);
+    }
+    return Py_XNewRef(timer->when);
+}
+
+static int
+timer_set_when(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    Py_XSETREF(((AfTimer *)self)->when, Py_XNewRef(value));
+    return 0;
+}
+
 PyDoc_STRVAR(cancel_doc, "cancel($self, /)\n--\n\n"
                          "Don't run the callback; does nothing the second "
                          "time or after it ran.");
@@ -408,6 +470,7 @@ static PyMethodDef timer_methods[] = {
 
 static PyGetSetDef timer_getset[] = {
     {"_context", af_handle_get_context, af_handle_set_context, NULL, NULL},
+    {"_when", timer_get_when, timer_set_when, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
