@@ -8,8 +8,8 @@ from draw import Draw
 from support import drain, finish, free_pair, normalise, reporting_loop
 
 # In which all that is there to be read is read: a busy loop may look at descriptors in
-# every sixteenth turn only.
-TURNS = 20
+# every sixteenth turn only, and a reader that pauses reads what came, then the end.
+TURNS = 40
 
 
 def turns(count=TURNS):
