@@ -187,7 +187,7 @@ class Injector:
             outcome.problems.append(f"threads left: {threading.enumerate()}")
         gc.collect()
         reap()
-        left = {fd: name for fd, name in descriptors().items() if fd not in before}
+        left = self._descriptors_left(before)
         if left and not (self.keeps and outcome.how == "ok"):
             outcome.problems.append(f"descriptors left: {left}")
         objects = [
@@ -198,6 +198,17 @@ class Injector:
         if objects:
             outcome.problems.append(f"objects left: {objects[:20]}")
             gc.freeze()  # not again with the next
+
+    def _descriptors_left(self, before):
+        for _ in range(200):
+            left = {fd: name for fd, name in descriptors().items() if fd not in before}
+            if not left or self.keeps:
+                break
+            # A lookup that outlives its loop is given up when another loop closes.
+            new_loop(self.settings.loop).close()
+            gc.collect()
+            time.sleep(0.01)
+        return left
 
 
 def judge(outcome, scenario, fault):

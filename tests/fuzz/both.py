@@ -29,7 +29,7 @@ def outcome(call, *args, **kwargs):
     """("returned", value) or ("raised", type) of a call."""
     try:
         return "returned", shown(call(*args, **kwargs))
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         return "raised", type(error)
 
 
