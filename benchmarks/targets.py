@@ -11,7 +11,7 @@ KERNEL = "a server in C, which does nothing else, takes 70 to 95 % as much"
 CONNECTING = "a server in C takes four fifths as much"
 RECORDS = "a server in C, without Python, takes 89 % of the instructions"
 LIBRARY = "most is the library's own Python"
-LOCK = "two threads that hand over the interpreter's lock; varies by a quarter"
+LOCK = "two threads that hand over the interpreter's lock"
 PROCESS = "the child's start and end, and Python of subprocess.Popen"
 PAUSES = "the rarest latencies are the machine's own pauses: see the servers in C"
 
