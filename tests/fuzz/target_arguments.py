@@ -61,12 +61,15 @@ class Stage:
         if self.draw.number(3) or kind == "flag":
             return self.good(kind)
         if kind in ("seconds", "moment"):
-            # asyncio takes anything that adds up, and its loop fails later.
-            return self.draw.pick(INTS[:-1] + FLOATS)
+            # asyncio takes anything that adds up, and its loop fails later. Where NaN
+            # stands in its heap depends on what else does.
+            return self.draw.pick(INTS[:-1] + NUMBERS)
         value = odd(self.draw)
         number = value.value if isinstance(value, Number) else value
         return -5 if isinstance(number, int) and number in TAKEN else value
 
+
+NUMBERS = tuple(number for number in FLOATS if number == number)
 
 # The kinds of their arguments; those after "?" may be left out.
 METHODS = {
