@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import re
@@ -188,6 +189,19 @@ def told(loop):
 
 
 # -- Descriptors -------------------------------------------------------------------
+
+
+def settled_descriptors(is_settled, loop_name="asyncfast"):
+    """descriptors() as soon as they are so, or after two seconds."""
+    for _ in range(200):
+        there = descriptors()
+        if is_settled(there):
+            break
+        # A lookup that outlives its loop is given up when another closes.
+        new_loop(loop_name).close()
+        gc.collect()
+        time.sleep(0.01)
+    return there
 
 
 def descriptors():

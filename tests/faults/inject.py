@@ -25,7 +25,13 @@ sys.path.append(str(Path(__file__).parents[1]))
 import plans
 import scenarios
 from shim import Shim
-from support import client_context, descriptors, new_loop, server_context
+from support import (
+    client_context,
+    descriptors,
+    new_loop,
+    server_context,
+    settled_descriptors,
+)
 from world import BYSTANDER, Bystander, Listener, World
 
 # Seconds that a scenario may take; most take milliseconds.
@@ -187,7 +193,11 @@ class Injector:
             outcome.problems.append(f"threads left: {threading.enumerate()}")
         gc.collect()
         reap()
-        left = self._descriptors_left(before)
+        there = settled_descriptors(
+            lambda there: self.keeps or there.keys() <= before.keys(),
+            self.settings.loop,
+        )
+        left = {fd: name for fd, name in there.items() if fd not in before}
         if left and not (self.keeps and outcome.how == "ok"):
             outcome.problems.append(f"descriptors left: {left}")
         objects = [
@@ -198,17 +208,6 @@ class Injector:
         if objects:
             outcome.problems.append(f"objects left: {objects[:20]}")
             gc.freeze()  # not again with the next
-
-    def _descriptors_left(self, before):
-        for _ in range(200):
-            left = {fd: name for fd, name in descriptors().items() if fd not in before}
-            if not left or self.keeps:
-                break
-            # A lookup that outlives its loop is given up when another loop closes.
-            new_loop(self.settings.loop).close()
-            gc.collect()
-            time.sleep(0.01)
-        return left
 
 
 def judge(outcome, scenario, fault):

@@ -9,19 +9,12 @@ import gc
 import importlib
 import logging
 import sys
-import time
 import warnings
 
 from draw import Draw
-from support import descriptors, new_loop
+from support import new_loop, settled_descriptors
 
 LOOK = 500  # inputs after which one looks for what they left behind
-PATIENCE = 200  # hundredths of a second for what takes its time to end
-
-
-def left_behind():
-    gc.collect()
-    return descriptors(), len(gc.get_objects())
 
 
 def look_up():
@@ -47,14 +40,11 @@ class Target:
             self.look()
 
     def look(self):
-        there, objects = left_behind()
-        for _ in range(PATIENCE):
-            if self.before is None or len(there) <= len(self.before[0]):
-                break
-            # A lookup that outlives its loop is given up when another closes.
-            time.sleep(0.01)
-            new_loop("asyncfast").close()
-            there, objects = left_behind()
+        gc.collect()
+        there = settled_descriptors(
+            lambda there: self.before is None or len(there) <= len(self.before[0])
+        )
+        objects = len(gc.get_objects())
         if self.before is not None:
             opened = {fd: there[fd] for fd in there.keys() - self.before[0].keys()}
             # Caches fill, but not by an object each time, and again and again.
